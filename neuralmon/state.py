@@ -1,0 +1,32 @@
+"""What training changes: the only thing that a checkpoint holds."""
+
+import dataclasses
+from typing import Any
+
+import jax
+from jaxtyping import Array, Int
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """The state between two steps.
+
+    There is no random key and no data position in it: both are functions of the seed and the step.
+
+    Attributes:
+      step: number of updates done, int32.
+      params: the model's parameters.
+      model_state: the model's other collections, such as running statistics; {} for most models.
+      optimizer_state: optax state of the parameters that are not frozen.
+    """
+
+    step: Int[Array, ""]
+    params: Any
+    model_state: Any
+    optimizer_state: Any
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """What `model.apply` takes."""
+        return {"params": self.params, **self.model_state}

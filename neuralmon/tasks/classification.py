@@ -1,0 +1,103 @@
+"""One of several classes."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from neuralmon.data import Batch, Spec
+from neuralmon.fields import FractionNumber
+from neuralmon.tasks.task import Sums
+
+
+@dataclasses.dataclass(frozen=True)
+class Classification:
+    """Softmax cross-entropy between logits (batch, classes) and integer targets (batch,).
+
+    With smoothing e and K classes the target distribution is 1 - e + e/K on the true class and e/K on each other one
+    (Szegedy et al., "Rethinking the Inception Architecture", CVPR 2016, sec. 7). The loss in evaluations is the same.
+
+    Attributes:
+      label_smoothing: probability that is taken off the true class and spread evenly over all.
+    """
+
+    label_smoothing: FractionNumber = 0.0
+
+    def loss(self, outputs: Float[Array, "batch classes"], batch: Batch) -> tuple[tuple[Array, Array], Sums]:
+        """See `Task.loss`."""
+        targets, weights = batch["targets"], batch["weights"]
+        log_probabilities = jax.nn.log_softmax(outputs.astype(jnp.float32))
+        true_class = jnp.take_along_axis(log_probabilities, targets[:, None], axis=-1)[:, 0]
+        smoothing = jnp.asarray(self.label_smoothing, jnp.float32)
+        losses = -(1.0 - smoothing) * true_class - smoothing * log_probabilities.mean(axis=-1)
+        count = weights.sum()
+        loss_sum = (losses * weights).sum()
+        correct = (jnp.argmax(outputs, axis=-1) == targets).astype(jnp.float32)
+        return (loss_sum, count), {"loss": (loss_sum, count), "accuracy": ((correct * weights).sum(), count)}
+
+    def metrics(self, outputs: Float[Array, "batch classes"], batch: Batch) -> Sums:
+        """See `Task.metrics`. `confusion[i, j]` counts examples of class i that were taken for class j."""
+        targets, weights = batch["targets"], batch["weights"]
+        classes = outputs.shape[-1]
+        (_, count), sums = self.loss(outputs, batch)
+        # Rank of the true class. Of tied classes the one with the smaller index comes first, as in argmax.
+        true_logit = jnp.take_along_axis(outputs, targets[:, None], axis=-1)
+        ahead = (outputs > true_logit) | ((outputs == true_logit) & (jnp.arange(classes) < targets[:, None]))
+        in_top5 = (ahead.sum(axis=-1) < 5).astype(jnp.float32)
+        taken_for = jnp.argmax(outputs, axis=-1)
+        # Counts in int32 stay exact beyond the 2^24 that float32 ends at.
+        confusion = jnp.zeros((classes, classes), jnp.int32).at[targets, taken_for].add(weights.astype(jnp.int32))
+        return {**sums, "top5": ((in_top5 * weights).sum(), count), "confusion": (confusion, count)}
+
+    def report(self, sums: Mapping[str, tuple[np.ndarray, np.ndarray]], spec: Spec) -> dict[str, Any]:
+        """Returns loss, accuracy and, from evaluations, top5 (if there are over 5 classes), macro averages and tables.
+
+        Precision, recall and F1 of a class that was never predicted, or never occurs, are 0.
+        """
+        result: dict[str, Any] = {
+            name: float(total / max(count, 1)) for name, (total, count) in sums.items() if name != "confusion"
+        }
+        if "confusion" not in sums:
+            return result
+        confusion = np.asarray(sums["confusion"][0], np.int64)
+        if len(confusion) <= 5:
+            result.pop("top5")
+        true_positives = np.diag(confusion).astype(float)
+        occurring, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
+        # Exact, where the mean of float sums is only nearly so.
+        result["accuracy"] = float(true_positives.sum() / max(confusion.sum(), 1))
+        precision = true_positives / np.maximum(predicted, 1)
+        recall = true_positives / np.maximum(occurring, 1)
+        f1 = 2 * true_positives / np.maximum(predicted + occurring, 1)
+        result |= {"precision": precision.mean(), "recall": recall.mean(), "f1": f1.mean()}
+        names = spec.class_names or tuple(str(index) for index in range(len(confusion)))
+        result["per_class"] = {
+            name: {"precision": p, "recall": r, "f1": f, "examples": int(n)}
+            for name, p, r, f, n in zip(names, precision, recall, f1, occurring, strict=True)
+        }
+        result["confusion"] = confusion.tolist()
+        return jax.tree.map(lambda leaf: float(leaf) if isinstance(leaf, np.floating) else leaf, result)
+
+    def predict(self, outputs: Float[Array, "batch classes"]) -> dict[str, Array]:
+        """Returns `class` (batch,) and `probabilities` (batch, classes)."""
+        return {"class": jnp.argmax(outputs, axis=-1), "probabilities": jax.nn.softmax(outputs.astype(jnp.float32))}
+
+    def check(self, outputs: jax.ShapeDtypeStruct, spec: Spec) -> str | None:
+        """See `Task.check`."""
+        if spec.num_classes is None:
+            return "Classification needs data with classes, and this data has none"
+        shape = getattr(outputs, "shape", None)
+        if shape is None or len(shape) != 2 or shape[1] != spec.num_classes:
+            return (
+                f"Classification of {spec.num_classes} classes needs outputs of shape (batch, {spec.num_classes}); "
+                f"the model's are {shape if shape is not None else jax.tree.map(lambda leaf: leaf.shape, outputs)}"
+            )
+        return None
+
+    def monitor(self) -> tuple[str, Literal["max", "min"]]:
+        """See `Task.monitor`."""
+        return "accuracy", "max"
