@@ -1,0 +1,12 @@
+"""Single operations: each one's plain definition beside a form that is fast on CPU.
+
+    nn.Conv(32, (3, 3), conv_general_dilated=ops.conv_general_dilated)
+    ops.max_pool(inputs, (2, 2), strides=(2, 2))
+
+Same signatures, same values as `jax.lax` and `flax.linen`; nothing here imports anything but JAX.
+"""
+
+from neuralmon.ops.convolution import conv_general_dilated as conv_general_dilated
+from neuralmon.ops.pooling import avg_pool as avg_pool
+from neuralmon.ops.pooling import max_pool as max_pool
+from neuralmon.ops.reference import reference as reference
