@@ -1,0 +1,1 @@
+"""What a person reads of an experiment or of a run."""
