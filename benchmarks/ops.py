@@ -24,16 +24,12 @@ from jax import lax
 from neuralmon import ops
 
 BATCH = 128
-THREADED = {
-    "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE"
-}
+THREADED = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE"}
 Params = Mapping[str, jax.Array]
 
 
 def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    return ops.conv_general_dilated(
-        x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
+    return ops.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
 def pool(x: jax.Array) -> jax.Array:
@@ -83,11 +79,7 @@ def main() -> None:
     }
     hidden = (draw(BATCH, 14, 14, 32), network["conv2"])
     workloads: dict[str, tuple[Any, ...]] = {
-        "conv 3x3 1->32, 28x28": (
-            lambda kernel, x: (convolve(x, kernel) ** 2).sum(),
-            network["conv1"],
-            images,
-        ),
+        "conv 3x3 1->32, 28x28": (lambda kernel, x: (convolve(x, kernel) ** 2).sum(), network["conv1"], images),
         "conv 3x3 32->64, 14x14": (lambda xk: (convolve(*xk) ** 2).sum(), hidden),
         "max-pool 2x2, 28x28x32": (lambda x: (pool(x) ** 2).sum(), draw(BATCH, 28, 28, 32)),
         "training step of the CNN": (cnn_loss, network, images, labels),
@@ -102,9 +94,7 @@ def main() -> None:
                     contenders.append(compile_loop(*workload, options=options))
         for contender in contenders:
             contender(steps=1)
-        rounds = [
-            [c(steps=n) for c, n in zip(contenders, (1, 1, 6, 6), strict=True)] for _ in range(5)
-        ]
+        rounds = [[c(steps=n) for c, n in zip(contenders, (1, 1, 6, 6), strict=True)] for _ in range(5)]
         medians = [1e3 * statistics.median(times) for times in zip(*rounds, strict=True)]
         print(f"{name:26}" + "".join(f"{ms:10.1f}" for ms in medians), end="")
         print(f"{medians[0] / min(medians[2:]):11.0f}x", flush=True)

@@ -1,6 +1,6 @@
 """LeNet-style CNN on MNIST.
 
-  python launch.py --experiment=cnn_mnist
+python launch.py --experiment=cnn_mnist
 """
 
 import neuralmon as nm

@@ -1,6 +1,6 @@
 """The textbook's 784-256-10 network on MNIST.
 
-  python launch.py --experiment=mlp_mnist
+python launch.py --experiment=mlp_mnist
 """
 
 import neuralmon as nm

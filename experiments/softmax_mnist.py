@@ -1,6 +1,6 @@
 """Softmax regression on MNIST: no hidden layer at all.
 
-  python launch.py --experiment=softmax_mnist
+python launch.py --experiment=softmax_mnist
 """
 
 import neuralmon as nm

@@ -36,6 +36,8 @@ def _find(name_or_path: str) -> Path:
         if not path.is_file():
             what = "is a folder" if path.is_dir() else "does not exist"
             raise RequestError(f"experiment file {name_or_path} {what}; give the path of a Python file")
+        if path.suffix != ".py":
+            raise RequestError(f"experiment file {name_or_path} is not a Python file; its name must end in .py")
         return path
     names = [path.stem for path in sorted(_folder().glob("*.py"))]
     if name_or_path not in names:
@@ -64,31 +66,32 @@ def load_experiment(name_or_path: str) -> Experiment:
         line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
         raise RequestError(f"{path}{line}: not valid Python: {getattr(error, 'msg', error)}") from None
     spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None  # a .py file always has a loader
+    assert spec is not None  # a .py file always has a loader
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     module.__dict__["__source__"] = source
-    # Dataclasses and annotations look their module up; a module of the same name elsewhere is put back afterwards.
+    # Dataclasses and annotations look their module up. One of the same name that is no experiment's is put back after.
     shadowed = sys.modules.get(path.stem)
     sys.modules[path.stem] = module
     try:
-        try:
-            spec.loader.exec_module(module)
-            if not callable(getattr(module, "experiment", None)):
-                raise RequestError(f"{path}: has no function experiment()")
-            experiment = module.experiment()
-        except RequestError:
-            raise
-        except Exception as error:
-            where = _line_in(error, path)
-            raise RequestError(f"{path}{where}: {type(error).__name__}: {error}") from error
+        spec.loader.exec_module(module)
+        if not callable(getattr(module, "experiment", None)):
+            raise RequestError(f"{path}: has no function experiment()")
+        experiment = module.experiment()
+    except RequestError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise RequestError(f"{path}{_line_in(error, path)}: {type(error).__name__}: {_first_line(error)}") from error
     finally:
-        if shadowed is not None:
+        if shadowed is not None and not hasattr(shadowed, "__source__"):
             sys.modules[path.stem] = shadowed
     if not isinstance(experiment, Experiment):
-        raise RequestError(
-            f"{path}: experiment() returned {type(experiment).__name__}, not an nm.Experiment"
-        )
+        raise RequestError(f"{path}: experiment() returned {type(experiment).__name__}, not an nm.Experiment")
     return dataclasses.replace(experiment, name=experiment.name or path.stem, names=Names(module))
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or "no message").splitlines()[0]
 
 
 def _line_in(error: BaseException, path: Path) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from neuralmon import codec
 from neuralmon.data import Dataset, Spec
 from neuralmon.errors import RequestError
-from neuralmon.fields import NonNegativeInt, PositiveInt, SeedNumber
+from neuralmon.fields import PositiveInt, SeedNumber
 from neuralmon.names import Names, annotations, field_names
 from neuralmon.optim import Optimizer
 from neuralmon.tasks import Task
@@ -126,12 +126,24 @@ class Experiment:
           RequestError: something is not allowed; the message names the field, its value and what is.
         """
         for node in walk(self):
-            if node.is_leaf:
-                try:
+            try:
+                if dataclasses.is_dataclass(node.value):
+                    codec.check_kind(node.value, node.annotation)
+                elif node.is_leaf and not node.has_default:
                     codec.build(codec.describe(node.value, self.names), node.annotation, self.names)
-                except RequestError as error:
-                    raise RequestError(f"{node.path}: {error}") from None
+            except RequestError as error:
+                raise RequestError(f"{node.path}: {error}") from None
         self._check_sizes(self.dataset.spec())
+
+    def check_recordable(self) -> None:
+        """Checks that a record of the experiment can be read again with nothing but its file.
+
+        Raises:
+          RequestError: a type in it has no public name in the file.
+        """
+        for node in walk(self):
+            if dataclasses.is_dataclass(node.value):
+                self.names.check_public(type(node.value))
 
     def _check_sizes(self, spec: Spec) -> None:
         from neuralmon.data.permutation import MAX_POSITION
@@ -173,9 +185,14 @@ class Node:
         return not _children(self)
 
     @property
-    def is_number(self) -> bool:
-        """Whether it is an argument of the compiled program."""
-        return codec.number_mark(self.annotation, self.value)
+    def has_default(self) -> bool:
+        """Whether it is a field that has its default."""
+        return dataclasses.is_dataclass(self.owner) and codec.has_default(self.owner, self.field)
+
+    @property
+    def number_type(self) -> type | None:
+        """Float or int if it is an argument of the compiled program, else None."""
+        return codec.number_type(self.annotation, self.value)
 
 
 def _children(node: Node) -> list[Node]:
@@ -244,23 +261,14 @@ _NUMBER = _Placeholder()
 
 def split(experiment: Experiment) -> tuple[Experiment, dict[str, np.ndarray]]:
     """Returns (structure, numbers): numbers are the compiled program's arguments, by path; structure is the rest."""
-    numbers = {node.path: np.asarray(node.value, np.int32 if isinstance(node.value, int) and not _is_float(node) else
-                                     np.float32) for node in walk(experiment) if node.is_number}  # fmt: skip
-    return _rebuild(experiment, lambda node: _NUMBER if node.is_number else node.value), numbers
-
-
-def _is_float(node: Node) -> bool:
-    return "float" in codec.type_name(node.annotation)
+    numbers = {
+        node.path: np.asarray(node.value, np.float32 if node.number_type is float else np.int32)
+        for node in walk(experiment)
+        if node.number_type
+    }
+    return _rebuild(experiment, lambda node: _NUMBER if node.number_type else node.value), numbers
 
 
 def merge(structure: Experiment, numbers: Numbers) -> Experiment:
     """Returns the experiment with numbers, traced ones too, where `split` took them out."""
     return _rebuild(structure, lambda node: numbers[node.path] if node.value is _NUMBER else node.value)
-
-
-def flatten_json(data: Any, path: str = "") -> dict[str, Any]:
-    """Returns the leaves of `Experiment.to_json`'s data by dotted path; a part's type is the leaf `<path>.type`."""
-    if isinstance(data, dict) and "type" in data:
-        prefix = f"{path}." if path else ""
-        return {name: leaf for key, value in data.items() for name, leaf in flatten_json(value, prefix + key).items()}
-    return {path: data}

@@ -12,6 +12,7 @@ def shift(
 
     What comes in from outside is 0. `max_pixels` may be traced; its fraction is dropped.
     """
+    images = jnp.asarray(images)  # NumPy's arrays take no traced indices
     batch, height, width, _ = images.shape
     reach = jnp.floor(jnp.asarray(max_pixels, jnp.float32))
     uniform = jax.random.uniform(key, (2, batch, 1))

@@ -36,7 +36,9 @@ class Mnist:
 
     def spec(self) -> Spec:
         """See `Dataset.spec`."""
-        train = {"train": 60_000} if self.join_validation else {"train": 60_000 - _VALIDATION, "validation": _VALIDATION}
+        train = (
+            {"train": 60_000} if self.join_validation else {"train": 60_000 - _VALIDATION, "validation": _VALIDATION}
+        )
         return Spec(
             features={
                 "inputs": jax.ShapeDtypeStruct((28, 28, 1), np.uint8),

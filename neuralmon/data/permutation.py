@@ -30,41 +30,49 @@ def _mix(x: Any, xp: ModuleType) -> Any:
     return x ^ (x >> xp.uint32(16))
 
 
-def _encrypt(x: Any, key: Any, a: int, b: int, xp: ModuleType) -> Any:
-    left, right = x // xp.uint32(b), x % xp.uint32(b)
+def _remainder(x: Any, divisor: int, xp: ModuleType) -> Any:
+    # jnp's % looks after signs, which these numbers do not have.
+    return x - x // xp.uint32(divisor) * xp.uint32(divisor)
+
+
+def _encrypt(x: Any, round_keys: Any, a: int, b: int, xp: ModuleType) -> Any:
+    left, right = x // xp.uint32(b), _remainder(x, b, xp)
     for index in range(_ROUNDS):
-        round_key = _mix(key + xp.uint32(_GOLDEN * (index + 1) % 2**32), xp)
         if index % 2 == 0:
-            left = (left + _mix(right ^ round_key, xp) % xp.uint32(a)) % xp.uint32(a)
+            left = _remainder(left + _remainder(_mix(right ^ round_keys[index], xp), a, xp), a, xp)
         else:
-            right = (right + _mix(left ^ round_key, xp) % xp.uint32(b)) % xp.uint32(b)
+            right = _remainder(right + _remainder(_mix(left ^ round_keys[index], xp), b, xp), b, xp)
     return left * xp.uint32(b) + right
 
 
 def _permute(position: Any, size: int, seed: Any, epoch: Any, xp: ModuleType) -> Any:
     a = math.isqrt(size - 1) + 1
     b = -(-size // a)
+    # A batch may lie in two epochs, so each position has its own eight round keys: (8, batch).
     key = _mix(seed ^ _mix(epoch + xp.uint32(_GOLDEN), xp), xp)
-    x = _encrypt(position, key, a, b, xp)
-    outside = xp.uint32(size)
+    offsets = xp.arange(1, _ROUNDS + 1, dtype=xp.uint32) * xp.uint32(_GOLDEN)
+    round_keys = _mix(key + offsets[:, None], xp)
 
-    def again(x: Any) -> Any:
-        return xp.where(x >= outside, _encrypt(x, key, a, b, xp), x)
+    def again(state: tuple[Any, Any]) -> tuple[Any, Any]:
+        x, outside = state
+        x = xp.where(outside, _encrypt(x, round_keys, a, b, xp), x)
+        return x, x >= xp.uint32(size)
 
-    if xp is np:
-        while (x >= outside).any():
-            x = again(x)
-        return x
-    return jax.lax.while_loop(lambda x: (x >= outside).any(), again, x)
+    state = position, position < xp.uint32(size)
+    if xp is jnp:
+        return jax.lax.while_loop(lambda state: state[1].any(), again, state)[0]
+    while state[1].any():
+        state = again(state)
+    return state[0]
 
 
 def _indices(seed: Any, step: Any, batch_size: int, size: int, xp: ModuleType) -> Any:
     seed, step = xp.asarray(seed).astype(xp.uint32), xp.asarray(step).astype(xp.uint32)
     position = step * xp.uint32(batch_size) + xp.arange(batch_size, dtype=xp.uint32)
-    return _permute(position % xp.uint32(size), size, seed, position // xp.uint32(size), xp)
+    return _permute(_remainder(position, size, xp), size, seed, position // xp.uint32(size), xp)
 
 
-def batch_indices(seed: Int[Array, ""], step: Int[Array, ""], batch_size: int, size: int) -> UInt32[Array, "batch"]:
+def batch_indices(seed: Int[Array, ""], step: Int[Array, ""], batch_size: int, size: int) -> UInt32[Array, " batch"]:
     """Returns which of `size` examples make batch number `step`; for use in compiled programs.
 
     Positions in the stream are 32-bit: `(step + 1) * batch_size` must not exceed MAX_POSITION.

@@ -19,7 +19,9 @@ from neuralmon.fields import Number, PositiveNumber
 class Initializer(Protocol):
     """Anything called as `initializer(key, shape, dtype)` to make an array."""
 
-    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array: ...
+    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+        """Returns an array of this shape and type."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +39,7 @@ class VarianceScaling:
     distribution: Literal["truncated_normal", "normal", "uniform"] = "truncated_normal"
 
     def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+        """See `Initializer`."""
         # jax compares the scale in Python; scaling afterwards lets it be a traced number.
         unit = jax_initializers.variance_scaling(1.0, self.mode, self.distribution)
         return unit(key, shape, dtype) * jnp.sqrt(jnp.asarray(self.scale)).astype(dtype)
@@ -53,6 +56,7 @@ class Normal:
     stddev: PositiveNumber = 0.01
 
     def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+        """See `Initializer`."""
         return jax.random.normal(key, shape, dtype) * jnp.asarray(self.stddev, dtype)
 
 
@@ -67,7 +71,10 @@ class Orthogonal:
     scale: PositiveNumber = 1.0
 
     def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
-        return jax_initializers.orthogonal(1.0)(key, shape, dtype) * jnp.asarray(self.scale, dtype)
+        """See `Initializer`."""
+        # There is no QR decomposition in half precision.
+        matrix = jax_initializers.orthogonal(1.0)(key, shape, jnp.promote_types(dtype, jnp.float32))
+        return (matrix * jnp.asarray(self.scale, matrix.dtype)).astype(dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +88,7 @@ class Constant:
     value: Number = 0.0
 
     def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+        """See `Initializer`."""
         return jnp.full(shape, self.value, dtype)
 
 

@@ -36,7 +36,7 @@ class MLP(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, inputs: Float[Array, "batch *features"], train: bool = False) -> Float[Array, "batch classes"]:
+    def __call__(self, inputs: Float[Array, "batch ..."], train: bool = False) -> Float[Array, "batch classes"]:
         """Returns float32 logits; axes of `inputs` behind the first are flattened."""
         if self.num_classes is None:
             raise ValueError("MLP(num_classes=None): give the number of outputs, or let an experiment's data decide it")

@@ -114,9 +114,7 @@ def conv_general_dilated(
         padding = lax.padtype_to_pads(lhs.shape[1:-1], window, window_strides, padding)
     pads = tuple((int(low), int(high)) for low, high in padding)
     return _convolution(
-        lhs,
-        rhs,
-        _Window(tuple(window_strides), pads, tuple(lhs_dilation or ones), rhs_dilation, precision),
+        lhs, rhs, _Window(tuple(window_strides), pads, tuple(lhs_dilation or ones), rhs_dilation, precision)
     )
 
 
@@ -124,33 +122,19 @@ def _by_platform(lhs: jax.Array, rhs: jax.Array, window: _Window) -> jax.Array:
     return _choose(partial(_fast, window=window), partial(_plain, window=window), lhs, rhs)
 
 
-def _forward(
-    lhs: jax.Array, rhs: jax.Array, window: _Window
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+def _forward(lhs: jax.Array, rhs: jax.Array, window: _Window) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     # Not `_convolution` itself, whose own rule would then stand in the way of a second derivative.
     return _by_platform(lhs, rhs, window), (lhs, rhs)
 
 
-def _backward(
-    window: _Window, operands: tuple[jax.Array, jax.Array], g: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def _backward(window: _Window, operands: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
     def plain(lhs: jax.Array, rhs: jax.Array) -> Callable[[jax.Array], tuple[jax.Array, jax.Array]]:
         return jax.vjp(partial(_plain, window=window), lhs, rhs)[1]
 
     # Two choices, not one of a pair, so that a gradient nobody asked for is no work.
     return (
-        _choose(
-            partial(_fast_lhs_gradient, window=window),
-            lambda lhs, rhs, g: plain(lhs, rhs)(g)[0],
-            *operands,
-            g,
-        ),
-        _choose(
-            partial(_fast_rhs_gradient, window=window),
-            lambda lhs, rhs, g: plain(lhs, rhs)(g)[1],
-            *operands,
-            g,
-        ),
+        _choose(partial(_fast_lhs_gradient, window=window), lambda lhs, rhs, g: plain(lhs, rhs)(g)[0], *operands, g),
+        _choose(partial(_fast_rhs_gradient, window=window), lambda lhs, rhs, g: plain(lhs, rhs)(g)[1], *operands, g),
     )
 
 
@@ -158,9 +142,7 @@ _convolution = jax.custom_vjp(_by_platform, nondiff_argnums=(2,))
 _convolution.defvjp(_forward, _backward)
 
 
-def _choose(
-    on_cpu: Callable[..., jax.Array], elsewhere: Callable[..., jax.Array], *operands: jax.Array
-) -> jax.Array:
+def _choose(on_cpu: Callable[..., jax.Array], elsewhere: Callable[..., jax.Array], *operands: jax.Array) -> jax.Array:
     """The form for the platform that the program is lowered to, not the one it is traced on."""
     chosen: jax.Array = lax.platform_dependent(*operands, cpu=on_cpu, default=elsewhere)
     return chosen
@@ -188,10 +170,7 @@ def _fast(lhs: jax.Array, rhs: jax.Array, window: _Window) -> jax.Array:
 
 def _fast_lhs_gradient(lhs: jax.Array, rhs: jax.Array, g: jax.Array, window: _Window) -> jax.Array:
     spatial = range(rhs.ndim - 2)
-    pads = tuple(
-        (k - 1 - low, n - o + low)
-        for n, k, o, low in _extents(lhs.shape, rhs.shape, g.shape, window)
-    )
+    pads = tuple((k - 1 - low, n - o + low) for n, k, o, low in _extents(lhs.shape, rhs.shape, g.shape, window))
     window = window._replace(strides=window.lhs_dilation, lhs_dilation=window.strides, padding=pads)
     return _fast(g, jnp.flip(rhs, spatial).swapaxes(-1, -2), window)
 
@@ -200,10 +179,7 @@ def _fast_rhs_gradient(lhs: jax.Array, rhs: jax.Array, g: jax.Array, window: _Wi
     if _by_patches(rhs.shape, window):
         patches = _patches(lhs, rhs.shape[:-2], window)
         return _matmul(jnp.moveaxis(patches, -1, 0), g, g.ndim - 1, window).reshape(rhs.shape)
-    pads = tuple(
-        (low, k - 1 + o - n - low)
-        for n, k, o, low in _extents(lhs.shape, rhs.shape, g.shape, window)
-    )
+    pads = tuple((low, k - 1 + o - n - low) for n, k, o, low in _extents(lhs.shape, rhs.shape, g.shape, window))
     window = window._replace(strides=window.rhs_dilation, rhs_dilation=window.strides, padding=pads)
     gradient = _plain(lhs.swapaxes(0, -1), jnp.moveaxis(g, 0, -2), window)
     return jnp.moveaxis(gradient, 0, -2)
@@ -236,9 +212,7 @@ def _patches(lhs: jax.Array, spatial: Sequence[int], window: _Window) -> jax.Arr
     padded = lax.pad(lhs, jnp.zeros((), lhs.dtype), edges)
     spans = [  # from the first to the last value that one entry of the kernel meets
         (n - ((k - 1) * r + 1)) // s * s + 1
-        for n, k, r, s in zip(
-            padded.shape[1:-1], spatial, window.rhs_dilation, window.strides, strict=True
-        )
+        for n, k, r, s in zip(padded.shape[1:-1], spatial, window.rhs_dilation, window.strides, strict=True)
     ]
     shifted = []
     for offset in np.ndindex(*spatial):
@@ -250,9 +224,7 @@ def _patches(lhs: jax.Array, spatial: Sequence[int], window: _Window) -> jax.Arr
 
 def _matmul(a: jax.Array, b: jax.Array, axes: int, window: _Window) -> jax.Array:
     accumulator = jnp.promote_types(a.dtype, jnp.float32)
-    product = jnp.tensordot(
-        a, b, axes, precision=window.precision, preferred_element_type=accumulator
-    )
+    product = jnp.tensordot(a, b, axes, precision=window.precision, preferred_element_type=accumulator)
     return product.astype(a.dtype)
 
 
@@ -260,6 +232,4 @@ def _layout(ndim: int) -> lax.ConvDimensionNumbers:
     """NHWC, HWIO, NHWC for any number of spatial dimensions."""
     spatial = tuple(range(1, ndim - 1))
     channels_last = (0, ndim - 1, *spatial)
-    return lax.ConvDimensionNumbers(
-        channels_last, (ndim - 1, ndim - 2, *range(ndim - 2)), channels_last
-    )
+    return lax.ConvDimensionNumbers(channels_last, (ndim - 1, ndim - 2, *range(ndim - 2)), channels_last)

@@ -23,10 +23,7 @@ _MAX_CORNERS = 16
 
 
 def max_pool(
-    inputs: jax.Array,
-    window_shape: Sequence[int],
-    strides: Sequence[int] | None = None,
-    padding: Padding = "VALID",
+    inputs: jax.Array, window_shape: Sequence[int], strides: Sequence[int] | None = None, padding: Padding = "VALID"
 ) -> jax.Array:
     """The maximum over each window; `flax.linen.max_pool`, argument for argument.
 
@@ -76,15 +73,9 @@ def avg_pool(
     return sums / _reduce_window(ones, 0.0, lax.add, window, strides, padding)
 
 
-def _is_tiled(
-    inputs: jax.Array, window: tuple[int, ...], strides: Sequence[int] | None, padding: Padding
-) -> bool:
+def _is_tiled(inputs: jax.Array, window: tuple[int, ...], strides: Sequence[int] | None, padding: Padding) -> bool:
     """Whether windows neither overlap nor leave gaps nor reach beyond the input."""
-    if (
-        is_reference()
-        or window != tuple(strides or ())
-        or not jnp.issubdtype(inputs.dtype, jnp.floating)
-    ):
+    if is_reference() or window != tuple(strides or ()) or not jnp.issubdtype(inputs.dtype, jnp.floating):
         return False
     sizes = inputs.shape[-len(window) - 1 : -1]
     if isinstance(padding, str):
@@ -156,7 +147,5 @@ def _reduce_window(
     steps = tuple(strides or (1,) * len(window))
     if not isinstance(padding, str):
         padding = [*((0, 0) for _ in single), *((low, high) for low, high in padding), (0, 0)]
-    pooled: jax.Array = lax.reduce_window(
-        inputs, start, reduce, (*single, *window, 1), (*single, *steps, 1), padding
-    )
+    pooled: jax.Array = lax.reduce_window(inputs, start, reduce, (*single, *window, 1), (*single, *steps, 1), padding)
     return pooled

@@ -1,5 +1,6 @@
-"""Optimizers over optax: frozen dataclasses that say the direction of a step; the rest of the step is the same for all."""
+"""Optimizers over optax: frozen dataclasses that say the direction of a step; the rest of it is the same for all."""
 
+import abc
 import dataclasses
 from typing import Any
 
@@ -11,7 +12,7 @@ from neuralmon.optim.schedules import Schedule
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Optimizer:
+class Optimizer(abc.ABC):
     """How parameters move: w <- w - learning_rate * direction(clipped gradient).
 
     Attributes:
@@ -24,9 +25,9 @@ class Optimizer:
     clip_norm: PositiveNumber | None = None
     frozen: tuple[str, ...] = ()
 
+    @abc.abstractmethod
     def direction(self) -> optax.GradientTransformation:
         """Returns the transformation of gradients into a direction to descend."""
-        raise NotImplementedError
 
     def transform(self, num_steps: int) -> optax.GradientTransformation:
         """Returns the whole transformation for a run of `num_steps` updates.

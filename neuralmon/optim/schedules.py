@@ -4,6 +4,7 @@ optax's own schedules compare their numbers in Python, so those fail as argument
 throughout. Lengths are fractions of the run, so a schedule keeps its shape when the run gets longer.
 """
 
+import abc
 import dataclasses
 
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ Scalar = Float[Array, ""]
 
 
 @dataclasses.dataclass(frozen=True)
-class Schedule:
+class Schedule(abc.ABC):
     """A number that changes while training: a linear warm-up to `peak`, then what the subclass says.
 
     Attributes:
@@ -26,9 +27,9 @@ class Schedule:
     peak: NonNegativeNumber
     warmup: FractionNumber = 0.0
 
+    @abc.abstractmethod
     def after_warmup(self, progress: Scalar) -> Scalar:
         """Returns the value at `progress`, which goes from 0 (end of the warm-up) to 1 (end of the run)."""
-        raise NotImplementedError
 
     def value(self, step: Int[Array, ""], num_steps: int) -> Scalar:
         """Returns the value for the update from `step` (counted from 0) in a run of `num_steps`."""

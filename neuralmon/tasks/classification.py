@@ -33,7 +33,9 @@ class Classification:
         log_probabilities = jax.nn.log_softmax(outputs.astype(jnp.float32))
         true_class = jnp.take_along_axis(log_probabilities, targets[:, None], axis=-1)[:, 0]
         smoothing = jnp.asarray(self.label_smoothing, jnp.float32)
-        losses = -(1.0 - smoothing) * true_class - smoothing * log_probabilities.mean(axis=-1)
+        # A class masked by a logit of -inf is no harm without smoothing, but 0 * -inf is NaN.
+        mean = jnp.where(smoothing > 0, log_probabilities, 0.0).mean(axis=-1)
+        losses = -(1.0 - smoothing) * true_class - smoothing * mean
         count = weights.sum()
         loss_sum = (losses * weights).sum()
         correct = (jnp.argmax(outputs, axis=-1) == targets).astype(jnp.float32)
@@ -44,9 +46,10 @@ class Classification:
         targets, weights = batch["targets"], batch["weights"]
         classes = outputs.shape[-1]
         (_, count), sums = self.loss(outputs, batch)
-        # Rank of the true class. Of tied classes the one with the smaller index comes first, as in argmax.
+        # Rank of the true class. Of tied classes the one with the smaller index comes first, as in argmax, and
+        # NaN is ahead of all: a diverged model has no top-5.
         true_logit = jnp.take_along_axis(outputs, targets[:, None], axis=-1)
-        ahead = (outputs > true_logit) | ((outputs == true_logit) & (jnp.arange(classes) < targets[:, None]))
+        ahead = ~(outputs <= true_logit) | ((outputs == true_logit) & (jnp.arange(classes) < targets[:, None]))
         in_top5 = (ahead.sum(axis=-1) < 5).astype(jnp.float32)
         taken_for = jnp.argmax(outputs, axis=-1)
         # Counts in int32 stay exact beyond the 2^24 that float32 ends at.
@@ -59,7 +62,7 @@ class Classification:
         Precision, recall and F1 of a class that was never predicted, or never occurs, are 0.
         """
         result: dict[str, Any] = {
-            name: float(total / max(count, 1)) for name, (total, count) in sums.items() if name != "confusion"
+            name: float(sums[name][0] / max(sums[name][1], 1)) for name in ("loss", "accuracy", "top5") if name in sums
         }
         if "confusion" not in sums:
             return result
@@ -73,14 +76,14 @@ class Classification:
         precision = true_positives / np.maximum(predicted, 1)
         recall = true_positives / np.maximum(occurring, 1)
         f1 = 2 * true_positives / np.maximum(predicted + occurring, 1)
-        result |= {"precision": precision.mean(), "recall": recall.mean(), "f1": f1.mean()}
+        result |= {"precision": float(precision.mean()), "recall": float(recall.mean()), "f1": float(f1.mean())}
         names = spec.class_names or tuple(str(index) for index in range(len(confusion)))
         result["per_class"] = {
-            name: {"precision": p, "recall": r, "f1": f, "examples": int(n)}
+            name: {"precision": float(p), "recall": float(r), "f1": float(f), "examples": int(n)}
             for name, p, r, f, n in zip(names, precision, recall, f1, occurring, strict=True)
         }
         result["confusion"] = confusion.tolist()
-        return jax.tree.map(lambda leaf: float(leaf) if isinstance(leaf, np.floating) else leaf, result)
+        return result
 
     def predict(self, outputs: Float[Array, "batch classes"]) -> dict[str, Array]:
         """Returns `class` (batch,) and `probabilities` (batch, classes)."""

@@ -116,9 +116,7 @@ class Checkpoints:
         """Return the best step on disk (of several the earliest); None if none has the metric."""
         return self._best_of(self._found())
 
-    def restore(
-        self, like: Any, step: int | Literal["latest", "best"] = "latest"
-    ) -> Restored | None:
+    def restore(self, like: Any, step: int | Literal["latest", "best"] = "latest") -> Restored | None:
         """Read a checkpoint and verify every byte.
 
         A damaged latest one gives way to the one before it, with a notice.
@@ -272,8 +270,7 @@ class Checkpoints:
         if differences:
             more = f"; and {len(differences) - 3} more" if len(differences) > 3 else ""
             raise RequestError(
-                f"checkpoint {path} was saved by a different model or optimizer: "
-                f"{'; '.join(differences[:3])}{more}"
+                f"checkpoint {path} was saved by a different model or optimizer: {'; '.join(differences[:3])}{more}"
             )
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         targets = {
@@ -344,9 +341,7 @@ def _host(tree: Any) -> dict[str, np.ndarray]:
             return leaf
         return multihost_utils.process_allgather(leaf, tiled=True)
 
-    arrays: dict[str, np.ndarray] = jax.device_get(
-        {name: whole(leaf) for name, leaf in _named(tree).items()}
-    )
+    arrays: dict[str, np.ndarray] = jax.device_get({name: whole(leaf) for name, leaf in _named(tree).items()})
     return arrays
 
 

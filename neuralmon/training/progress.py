@@ -191,9 +191,7 @@ class LiveBar(_Measured):
 
         width = options.max_width
         elapsed = _duration(self._clock() - self._started)
-        right = _fit(
-            [self._percent(self._step), self._position(self._step), self._eta(), elapsed], width
-        )
+        right = _fit([self._percent(self._step), self._position(self._step), self._eta(), elapsed], width)
         room = width - len(right) - 2
         title = f"{self._title}  " if len(self._title) + 12 <= room else ""
         cells = min(40, room - len(title))
@@ -212,8 +210,7 @@ def _shown(metrics: Mapping[str, Any]) -> list[str]:
     scalars = {
         name: float(value)
         for name, value in metrics.items()
-        if (isinstance(value, int | float) or getattr(value, "ndim", None) == 0)
-        and not isinstance(value, bool)
+        if (isinstance(value, int | float) or getattr(value, "ndim", None) == 0) and not isinstance(value, bool)
     }
     first = [name for name in ("loss", "accuracy") if name in scalars]
     names = first + [name for name in scalars if name not in first]

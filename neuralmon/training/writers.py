@@ -106,7 +106,7 @@ class TensorBoard:
         try:
             with _run_errors(self.directory):
                 self._store_events()
-        except Exception as error:  # noqa: BLE001 - raised in the training thread
+        except Exception as error:
             self._error = error
 
     def _store_events(self) -> None:

@@ -45,15 +45,11 @@ def layout(ndim):
 
 
 def convolve(x, k, strides=(1, 1), padding="SAME", lhs_dilation=None, rhs_dilation=None):
-    return ops.conv_general_dilated(
-        x, k, strides, padding, lhs_dilation, rhs_dilation, layout(x.ndim)
-    )
+    return ops.conv_general_dilated(x, k, strides, padding, lhs_dilation, rhs_dilation, layout(x.ndim))
 
 
 def lax_convolve(x, k, strides=(1, 1), padding="SAME", lhs_dilation=None, rhs_dilation=None):
-    return lax.conv_general_dilated(
-        x, k, strides, padding, lhs_dilation, rhs_dilation, layout(x.ndim)
-    )
+    return lax.conv_general_dilated(x, k, strides, padding, lhs_dilation, rhs_dilation, layout(x.ndim))
 
 
 def draw(*shape, seed=0, dtype=jnp.float32):
@@ -69,10 +65,7 @@ def numpy_convolve(x, k, g, strides, padding, lhs_dilation, rhs_dilation):
     if padding == "VALID":
         padding = [(0, 0)] * len(spatial)
     elif padding == "SAME":
-        needed = [
-            max((-(-n // s) - 1) * s + w - n, 0)
-            for n, s, w in zip(dilated, strides, window, strict=True)
-        ]
+        needed = [max((-(-n // s) - 1) * s + w - n, 0) for n, s, w in zip(dilated, strides, window, strict=True)]
         padding = [(p // 2, p - p // 2) for p in needed]
     margin = 16  # wide enough that negative padding is a slice
     width = [margin + n + margin for n in dilated]
@@ -83,19 +76,13 @@ def numpy_convolve(x, k, g, strides, padding, lhs_dilation, rhs_dilation):
     for axis, (start, stop) in enumerate(kept, start=1):  # negative padding drops values
         values = np.moveaxis(wide, axis, 0)
         values[:start], values[stop:] = 0, 0
-    sizes = [
-        (stop - start - w) // s + 1
-        for (start, stop), w, s in zip(kept, window, strides, strict=True)
-    ]
+    sizes = [(stop - start - w) // s + 1 for (start, stop), w, s in zip(kept, window, strides, strict=True)]
     outputs = np.zeros((x.shape[0], *sizes, k.shape[-1]))
     x_gradient, k_gradient = np.zeros_like(wide), np.zeros(k.shape)
     for offset in np.ndindex(*k.shape[:-2]):
-        starts = [
-            start + i * r for i, r, (start, _) in zip(offset, rhs_dilation, kept, strict=True)
-        ]
+        starts = [start + i * r for i, r, (start, _) in zip(offset, rhs_dilation, kept, strict=True)]
         where = tuple(
-            slice(start, start + (o - 1) * s + 1, s)
-            for start, o, s in zip(starts, sizes, strides, strict=True)
+            slice(start, start + (o - 1) * s + 1, s) for start, o, s in zip(starts, sizes, strides, strict=True)
         )
         seen = wide[:, *where]
         outputs += seen @ k[offset]
@@ -250,16 +237,10 @@ def test_reference_reaches_functions_that_were_jitted_before():
 def test_what_is_not_covered_is_what_lax_makes_of_it():
     x, k = draw(2, 6, 6, 4), draw(3, 3, 2, 4)
     grouped = functools.partial(
-        ops.conv_general_dilated,
-        window_strides=(1, 1),
-        padding="SAME",
-        dimension_numbers=LAYOUT,
-        feature_group_count=2,
+        ops.conv_general_dilated, window_strides=(1, 1), padding="SAME", dimension_numbers=LAYOUT, feature_group_count=2
     )
     assert jax.jvp(grouped, (x, k), (x, k))[0].shape == (2, 6, 6, 4)  # forward mode: plain
-    channels_first = ops.conv_general_dilated(
-        x.transpose(0, 3, 1, 2), draw(5, 4, 3, 3), (1, 1), [(1, 1)] * 2
-    )
+    channels_first = ops.conv_general_dilated(x.transpose(0, 3, 1, 2), draw(5, 4, 3, 3), (1, 1), [(1, 1)] * 2)
     assert channels_first.shape == (2, 5, 6, 6)
     assert convolve(x[:0], draw(3, 3, 4, 4)).shape == (0, 6, 6, 4)
     with pytest.raises(ValueError, match="feature dimension"):
@@ -272,9 +253,7 @@ def test_flax_takes_it_as_its_own():
         theirs = nn.Conv(4, (3, 3), **settings)
         ours = nn.Conv(4, (3, 3), conv_general_dilated=ops.conv_general_dilated, **settings)
         variables = theirs.init(jax.random.key(0), x)
-        np.testing.assert_allclose(
-            ours.apply(variables, x), theirs.apply(variables, x), rtol=1e-5, atol=1e-5
-        )
+        np.testing.assert_allclose(ours.apply(variables, x), theirs.apply(variables, x), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.skipif(jax.device_count() < 2, reason="one device")

@@ -49,9 +49,7 @@ def test_values_and_gradients_are_those_of_flax(name, case):
 
 def test_values_and_gradients_are_those_of_numpy():
     x = draw(3, 6, 8, 2)
-    tiles = (
-        np.asarray(x).reshape(3, 3, 2, 4, 2, 2).transpose(0, 1, 3, 5, 2, 4).reshape(3, 3, 4, 2, 4)
-    )
+    tiles = np.asarray(x).reshape(3, 3, 2, 4, 2, 2).transpose(0, 1, 3, 5, 2, 4).reshape(3, 3, 4, 2, 4)
     np.testing.assert_array_equal(ops.max_pool(x, (2, 2), (2, 2)), tiles.max(-1))
     np.testing.assert_array_equal(ops.avg_pool(x, (2, 2), (2, 2)), tiles.mean(-1))
     hit = np.eye(4)[tiles.argmax(-1)]  # argmax: the first in row-major order

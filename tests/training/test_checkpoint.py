@@ -91,11 +91,7 @@ def test_round_trip(make: Make) -> None:
     assert restored.step == 3
     assert same(restored.state, state)
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(restored.state))
-    assert restored.metadata == {
-        "metrics": {"accuracy": 0.5},
-        "note": ["a", None],
-        "fingerprint": fingerprint(state),
-    }
+    assert restored.metadata == {"metrics": {"accuracy": 0.5}, "note": ["a", None], "fingerprint": fingerprint(state)}
     latest = make().restore(like(state))
     assert latest is not None
     assert latest.step == 4
@@ -283,9 +279,7 @@ def test_a_damaged_checkpoint_does_not_push_out_a_good_one(make: Make, tmp_path:
     assert again.steps() == (100, 140)
 
 
-def test_reading_while_another_process_writes(
-    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_reading_while_another_process_writes(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A checkpoint that is deleted while it is read is not damaged: there is a newer one."""
     writer = make(keep_last=1)
     writer.save(1, make_state(1))

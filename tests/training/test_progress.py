@@ -124,9 +124,7 @@ def test_numbers_have_four_significant_digits_and_only_scalars_are_shown() -> No
 
 @pytest.mark.parametrize("width", [20, 40, 80, 200])
 @pytest.mark.parametrize("no_color", [False, True])
-def test_the_bar_fits_the_terminal(
-    environment: pytest.MonkeyPatch, width: int, no_color: bool
-) -> None:
+def test_the_bar_fits_the_terminal(environment: pytest.MonkeyPatch, width: int, no_color: bool) -> None:
     from rich.console import Console
 
     if no_color:

@@ -93,9 +93,7 @@ def test_json_is_valid_for_arrays_and_non_finite_numbers(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("resume_step", [0, 4, 6])
 @pytest.mark.parametrize("torn", [0, 7])
-def test_a_resumed_file_equals_an_uninterrupted_one(
-    tmp_path: Path, resume_step: int, torn: int
-) -> None:
+def test_a_resumed_file_equals_an_uninterrupted_one(tmp_path: Path, resume_step: int, torn: int) -> None:
     whole, resumed = tmp_path / "whole.jsonl", tmp_path / "resumed.jsonl"
     _train(whole, range(10))
     _train(resumed, range(8))
@@ -167,9 +165,7 @@ def test_tensorboard_shows_a_resumed_run_as_an_uninterrupted_one(tmp_path: Path)
     assert len(list(tmp_path.iterdir())) == 3  # launches within a second do not overwrite
 
 
-def test_training_does_not_wait_for_tensorboard(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_training_does_not_wait_for_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk_answers = threading.Event()
 
     def open_slowly(path: str) -> IO[bytes]:

@@ -1,0 +1,5 @@
+import sys
+
+from neuralmon.cli import main
+
+sys.exit(main(sys.argv))

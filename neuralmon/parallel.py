@@ -1,0 +1,36 @@
+"""Data parallelism: the batch is cut over the devices, everything else is on all of them."""
+
+from typing import Any
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from neuralmon.errors import RequestError
+
+
+def make_mesh(batch_size: int) -> Mesh:
+    """Returns a mesh over all devices with one axis, "data".
+
+    Raises:
+      RequestError: the batch cannot be cut evenly.
+    """
+    devices = jax.devices()
+    if batch_size % len(devices):
+        raise RequestError(
+            f"training.batch_size: {batch_size} cannot be cut evenly over {len(devices)} devices; "
+            f"use a multiple of {len(devices)}"
+        )
+    # Explicit axes, the default, are more than Linen's Dropout, Embed and RNN can take.
+    return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Returns the sharding of what is whole on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def shard_batch(batch: Any, mesh: Mesh) -> Any:
+    """Cuts each array of a batch along its first axis; for use in compiled programs."""
+    if mesh.size == 1:
+        return batch
+    return jax.lax.with_sharding_constraint(batch, NamedSharding(mesh, PartitionSpec("data")))

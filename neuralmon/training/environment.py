@@ -1,0 +1,89 @@
+"""The process's settings: XLA flags, devices, compilation cache. Used by the command line only, before the first array.
+
+Nothing the user has set is overridden, and `describe` lists what is in force.
+"""
+
+import os
+import platform
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from neuralmon.errors import RequestError
+
+# XLA:CPU runs a convolution that it hands to YNNPACK on one thread; kept for itself, on all of them.
+_XLA_FLAGS = {"xla_cpu_experimental_ynn_fusion_type": "-individual_convolution"}
+# The flag exists from the first of these jaxlib versions to the last that was tried; unknown flags end the process.
+_XLA_FLAGS_JAXLIB = ((0, 10), (0, 12))
+_CACHE_BYTES = 2 * 2**30
+_started: float | None = None
+
+
+def configure(devices: int | None = None) -> None:
+    """Sets what makes training on this machine fast, unless the user has set it.
+
+    Args:
+      devices: number of CPU devices to cut batches over; None: as the user's settings say.
+
+    Raises:
+      RequestError: a setting comes too late or is not possible.
+    """
+    global _started
+    _started = time.monotonic() - _process_age()
+    version = tuple(int(part) for part in metadata.version("jaxlib").split(".")[:2])
+    flags = os.environ.get("XLA_FLAGS", "")
+    if _XLA_FLAGS_JAXLIB[0] <= version <= _XLA_FLAGS_JAXLIB[1]:
+        ours = [f"--{name}={value}" for name, value in _XLA_FLAGS.items() if name not in flags]
+        os.environ["XLA_FLAGS"] = " ".join([*flags.split(), *ours])
+    import jax
+
+    if devices is not None:
+        try:
+            jax.config.update("jax_num_cpu_devices", devices)
+        except RuntimeError as error:
+            raise RequestError(f"--devices={devices}: {error}") from None
+    if not jax.config.values["jax_compilation_cache_dir"]:
+        import platformdirs
+
+        jax.config.update("jax_compilation_cache_dir", str(Path(platformdirs.user_cache_dir("neuralmon")) / "xla"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+        jax.config.update("jax_compilation_cache_max_size", _CACHE_BYTES)
+
+
+def started() -> float:
+    """Returns the monotonic time at which the command was launched; in a process that is no command, now."""
+    return time.monotonic() if _started is None else _started
+
+
+def describe() -> dict[str, Any]:
+    """Returns the settings in force, the versions and the devices."""
+    import jax
+
+    packages = ("neuralmon", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": {name: metadata.version(name) for name in packages if _installed(name)},
+        "devices": [f"{device.platform}:{device.device_kind}" for device in jax.devices()],
+        "cpus": os.cpu_count(),
+        "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
+        "jax_compilation_cache_dir": jax.config.values["jax_compilation_cache_dir"],
+    }
+
+
+def _installed(name: str) -> bool:
+    try:
+        return bool(metadata.version(name))
+    except metadata.PackageNotFoundError:
+        return False
+
+
+def _process_age() -> float:
+    """Seconds since this process was started; where the system does not say, since now."""
+    if sys.platform != "linux":
+        return 0.0
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")

@@ -1,0 +1,207 @@
+"""The training function: everything that runs on the device.
+
+`make_train(structure)` returns three pure, compiled functions. A single run calls them in a loop, a sweep maps them,
+resuming re-enters them at step t. Numbers (see `neuralmon.fields`) are arguments, so changing one compiles nothing.
+"""
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from jaxtyping import Array, Int
+
+from neuralmon import codec
+from neuralmon.data import Batch
+from neuralmon.data.pipeline import evaluation_batch, num_evaluation_batches, training_batch
+from neuralmon.experiment import Experiment, Training, merge, walk
+from neuralmon.optim import freezing
+from neuralmon.parallel import replicated, shard_batch
+from neuralmon.state import TrainState
+from neuralmon.tasks import Sums
+
+Data = Mapping[str, Array]
+Numbers = Mapping[str, Any]  # by path: arrays, traced ones or NumPy's
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """The compiled functions of one structure.
+
+    Attributes:
+      init: (numbers) -> state.
+      chunk: (numbers, state, data, length) -> (state, sums). Does `length` steps, a traced number, in one loop on the
+        device. `state` is donated. Beside the task's metrics `sums` has "first_bad_step": the first step whose loss
+        was not finite, or -1.
+      evaluate: (numbers, state, data) -> sums over every example exactly once.
+      predict: (numbers, state, inputs as stored) -> what the task says of each example.
+    """
+
+    init: jax.stages.Wrapped
+    chunk: jax.stages.Wrapped
+    evaluate: jax.stages.Wrapped
+    predict: jax.stages.Wrapped
+
+
+def apply_model(model: nn.Module, variables: Any, inputs: Any, train: bool, **options: Any) -> Any:
+    """Calls `model.apply`, with `train` if the model has that argument."""
+    if "train" in inspect.signature(type(model).__call__).parameters:
+        options["train"] = train
+    return model.apply(variables, inputs, **options)
+
+
+def initial_variables(experiment: Experiment, key: Array) -> dict[str, Any]:
+    """Returns the model's variables, made for a batch of one."""
+    batch = {
+        name: jnp.zeros(feature.shape, feature.dtype) for name, feature in experiment.dataset.spec().batch(1).items()
+    }
+    prepared = experiment.dataset.prepare(key, batch, False)
+    return dict(experiment.model.init({"params": key}, prepared["inputs"]))
+
+
+def output_shapes(experiment: Experiment, state: TrainState) -> tuple[Any, Batch]:
+    """Returns the shapes of the model's outputs for a batch, and of the batch as the model takes it.
+
+    Nothing is computed; `state` may be shapes only.
+    """
+
+    def outputs(state: TrainState, batch: Batch) -> tuple[Any, Batch]:
+        prepared = experiment.dataset.prepare(jax.random.key(0), batch, False)
+        return apply_model(experiment.model, state.variables, prepared["inputs"], train=False), prepared
+
+    return jax.eval_shape(outputs, state, experiment.dataset.spec().batch(experiment.training.batch_size))
+
+
+def make_step(experiment: Experiment, num_steps: int, mesh: Mesh) -> Callable[[TrainState, Data], tuple[Any, Sums]]:
+    """Returns the function of one update: (state, data) -> (state, sums)."""
+    seed = jnp.asarray(experiment.training.seed)
+    patterns = experiment.optimizer.frozen
+    transform = experiment.optimizer.transform(num_steps)
+
+    def step(state: TrainState, data: Data) -> tuple[TrainState, Sums]:
+        batch = training_batch(data, seed, state.step, experiment.training.batch_size)
+        batch = shard_batch(batch, mesh)
+        prepare_key, model_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.step))
+        batch = experiment.dataset.prepare(prepare_key, batch, True)
+        trainable, frozen = freezing.partition(state.params, patterns)
+
+        def loss(trainable: Any) -> tuple[Array, tuple[Any, Sums]]:
+            variables = {"params": freezing.combine(trainable, frozen), **state.model_state}
+            outputs, model_state = apply_model(
+                experiment.model, variables, batch["inputs"], train=True,
+                rngs={"dropout": model_key}, mutable=list(state.model_state),
+            )  # fmt: skip
+            (loss_sum, count), sums = experiment.task.loss(outputs, batch)
+            return loss_sum / count, (model_state, sums)
+
+        gradients, (model_state, sums) = jax.grad(loss, has_aux=True)(trainable)
+        updates, optimizer_state = transform.update(gradients, state.optimizer_state, trainable)
+        new_state = TrainState(
+            step=state.step + 1,
+            params=freezing.combine(optax.apply_updates(trainable, updates), frozen),
+            model_state=_keep_frozen(state.model_state, dict(model_state), patterns),
+            optimizer_state=optimizer_state,
+        )
+        return new_state, sums
+
+    return step
+
+
+def _keep_frozen(old: Any, new: Any, patterns: tuple[str, ...]) -> Any:
+    """A frozen layer's running statistics stand still like its parameters."""
+    return {
+        name: freezing.combine(
+            freezing.partition(new[name], patterns)[0], freezing.partition(old[name], patterns)[1]
+        )
+        for name in old
+    }  # fmt: skip
+
+
+_programs: dict[Any, Program] = {}
+
+
+def make_train(structure: Experiment, mesh: Mesh) -> Program:
+    """Returns the compiled functions of a resolved experiment's structure; equal structures share them."""
+    num_steps = structure.training.num_steps(structure.dataset.spec().sizes["train"])
+    training = Training(batch_size=structure.training.batch_size, steps=num_steps, seed=structure.training.seed)
+    # How often a run evaluates or saves, and what it is called, is nothing to the program.
+    structure = dataclasses.replace(structure, training=training, name="")
+    # Types and functions count by identity: a class defined again in a notebook is another class.
+    parts = tuple(
+        node.value if callable(node.value) and not isinstance(node.value, nn.Module) else type(node.value)
+        for node in walk(structure)
+    )
+    key = (codec.canonical(structure.to_json()), parts, mesh)
+    if key not in _programs:
+        _programs[key] = compile_train(structure, mesh)
+    return _programs[key]
+
+
+def compile_train(structure: Experiment, mesh: Mesh) -> Program:
+    """Returns new compiled functions, as `make_train` does when it has none."""
+    num_steps = structure.training.num_steps(structure.dataset.spec().sizes["train"])
+    batch_size = structure.training.batch_size
+
+    def init(numbers: Numbers) -> TrainState:
+        experiment = merge(structure, numbers)
+        variables = initial_variables(experiment, jax.random.key(jnp.asarray(experiment.training.seed)))
+        params = variables.pop("params", {})
+        trainable, _ = freezing.partition(params, structure.optimizer.frozen)
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            model_state=variables,
+            optimizer_state=experiment.optimizer.transform(num_steps).init(trainable),
+        )
+
+    def chunk(numbers: Numbers, state: TrainState, data: Data, length: Int[Array, ""]) -> tuple[TrainState, Any]:
+        # Jitted so that it is traced once, for the shape of its sums and for the loop.
+        step = jax.jit(make_step(merge(structure, numbers), num_steps, mesh), inline=True)
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(step, state, data)[1])
+
+        def body(_: Any, carry: tuple[TrainState, Sums, Array]) -> tuple[TrainState, Sums, Array]:
+            state, totals, first_bad_step = carry
+            new_state, sums = step(state, data)
+            bad = (first_bad_step < 0) & ~jnp.isfinite(sums["loss"][0])
+            first_bad_step = jnp.where(bad, state.step, first_bad_step)
+            return new_state, jax.tree.map(jnp.add, totals, sums), first_bad_step
+
+        state, totals, first_bad_step = jax.lax.fori_loop(0, length, body, (state, zeros, jnp.int32(-1)))
+        return state, {**totals, "first_bad_step": first_bad_step}
+
+    def evaluate(numbers: Numbers, state: TrainState, data: Data) -> Sums:
+        experiment = merge(structure, numbers)
+
+        def sums_of(index: Int[Array, ""]) -> Sums:
+            batch = shard_batch(evaluation_batch(data, index, batch_size), mesh)
+            batch = experiment.dataset.prepare(jax.random.key(0), batch, False)
+            outputs = apply_model(experiment.model, state.variables, batch["inputs"], train=False)
+            return experiment.task.metrics(outputs, batch)
+
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(sums_of, jnp.int32(0)))
+        return jax.lax.fori_loop(
+            0, num_evaluation_batches(data, batch_size),
+            lambda index, totals: jax.tree.map(jnp.add, totals, sums_of(index)), zeros,
+        )  # fmt: skip
+
+    def predict(numbers: Numbers, state: TrainState, inputs: Any) -> dict[str, Array]:
+        experiment = merge(structure, numbers)
+        batch = experiment.dataset.prepare(jax.random.key(0), {"inputs": inputs}, False)
+        return experiment.task.predict(apply_model(experiment.model, state.variables, batch["inputs"], train=False))
+
+    return Program(
+        # It runs once: at a higher level LLVM takes seconds over the random numbers, to save milliseconds.
+        init=jax.jit(init, out_shardings=replicated(mesh), compiler_options=_quick_to_compile(mesh)),
+        chunk=jax.jit(chunk, donate_argnums=1),
+        evaluate=jax.jit(evaluate),
+        predict=jax.jit(predict),
+    )
+
+
+def _quick_to_compile(mesh: Mesh) -> dict[str, Any]:
+    return {"xla_backend_optimization_level": 1} if mesh.devices.flat[0].platform == "cpu" else {}

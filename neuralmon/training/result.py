@@ -1,0 +1,144 @@
+"""What a run gives back, from memory or from its folder."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from neuralmon.catalog import load_experiment
+from neuralmon.errors import RequestError
+from neuralmon.experiment import Experiment, split
+from neuralmon.parallel import make_mesh, replicated
+from neuralmon.state import TrainState
+from neuralmon.training.checkpoint import Checkpoints, fingerprint
+from neuralmon.training.program import Program, make_train
+from neuralmon.training.run_folder import RunFolder
+
+
+@dataclasses.dataclass
+class Result:
+    """A run: its experiment, what was measured, and its trained state.
+
+    Attributes:
+      experiment: what was run, every size filled in.
+      state: the trained state: `model.apply(result.state.variables, inputs)`.
+      metrics: metrics of the final state by split, such as metrics["test"]["accuracy"]; {} of an unfinished run.
+      history: a row per chunk ("train") and evaluation ("validation"): step, split and metrics.
+      seconds: wall seconds of the launch that finished the run.
+      workdir: the run's folder, or None.
+    """
+
+    experiment: Experiment
+    state: TrainState
+    metrics: dict[str, dict[str, Any]]
+    history: list[dict[str, Any]]
+    seconds: dict[str, float]
+    workdir: Path | None
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the parameters' bytes in the order of their paths."""
+        return fingerprint(self.state.params)
+
+    @property
+    def program(self) -> tuple[Program, dict[str, np.ndarray]]:
+        """The compiled functions and the numbers they take."""
+        structure, numbers = split(self.experiment)
+        return make_train(structure, make_mesh(self.experiment.training.batch_size)), numbers
+
+    def predict(self, inputs: Any) -> dict[str, np.ndarray]:
+        """Returns what the model says of examples as the dataset stores them, such as uint8 images.
+
+        A missing last axis of length 1 (the channel of grey images) and a missing batch axis are added.
+
+        Raises:
+          RequestError: the examples' shape does not fit.
+        """
+        wanted = self.experiment.dataset.spec().features["inputs"]
+        array = np.asarray(inputs, wanted.dtype)
+        for shape in (wanted.shape, wanted.shape[:-1] if wanted.shape[-1:] == (1,) else wanted.shape):
+            if array.shape == shape or array.shape[1:] == shape:
+                program, numbers = self.program
+                batch = array.reshape(-1, *wanted.shape)
+                return {name: np.asarray(value) for name, value in program.predict(numbers, self.state, batch).items()}
+        raise RequestError(f"inputs of shape {array.shape} do not fit: expected (examples, {str(wanted.shape)[1:-1]})")
+
+    def evaluate(self, split_name: str = "test") -> dict[str, Any]:
+        """Returns the metrics of the state on a split of the dataset.
+
+        Raises:
+          RequestError: the dataset has no such split.
+        """
+        spec = self.experiment.dataset.spec()
+        if split_name not in spec.sizes:
+            raise RequestError(f"the data has no split {split_name!r}; it has {', '.join(spec.sizes)}")
+        program, numbers = self.program
+        data = jax.device_put(dict(self.experiment.dataset.load()[split_name]))
+        return self.experiment.task.report(jax.device_get(program.evaluate(numbers, self.state, data)), spec)
+
+
+def abstract_state(program: Program, numbers: dict[str, np.ndarray], batch_size: int) -> Any:
+    """Returns the shapes of a program's state, whole on every device."""
+    sharding = replicated(make_mesh(batch_size))
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        jax.eval_shape(program.init, numbers),
+    )
+
+
+def load_run(
+    folder: str | Path,
+    experiment: str | Experiment | None = None,
+    checkpoint: int | Literal["latest", "best"] = "latest",
+    notice: Callable[[str], None] = print,
+) -> Result:
+    """Returns a run from its folder; nothing in the folder is executed.
+
+    Args:
+      folder: the run's folder.
+      experiment: where the run's own types are, if it has any: the name or path of its file, or the experiment itself.
+      checkpoint: which of the states that are kept.
+      notice: told of a damaged checkpoint that was passed over.
+
+    Raises:
+      RequestError: the folder holds no run, no checkpoint, or types that are not known.
+      RunError: every checkpoint is damaged.
+    """
+    run = RunFolder(Path(folder))
+    if isinstance(experiment, Experiment):
+        experiment = experiment.resolve()
+        run.changes(experiment)
+        return restore(run, experiment, checkpoint, notice)
+    names = load_experiment(experiment).names if experiment else None
+    return restore(run, run.experiment(names), checkpoint, notice)
+
+
+def restore(
+    run: RunFolder, experiment: Experiment, checkpoint: int | Literal["latest", "best"], notice: Callable[[str], None]
+) -> Result:
+    """Returns the run in a folder whose experiment is known (see `load_run`)."""
+    structure, numbers = split(experiment)
+    program = make_train(structure, make_mesh(experiment.training.batch_size))
+    with open_checkpoints(run, experiment, notice) as checkpoints:
+        restored = checkpoints.restore(abstract_state(program, numbers, experiment.training.batch_size), checkpoint)
+    if restored is None:
+        raise RequestError(f"{run.path} has no checkpoint yet: the run was stopped before its first one")
+    record = run.read("result.json") or {}
+    return Result(
+        experiment=experiment,
+        state=restored.state,
+        metrics=record.get("metrics", {}),
+        history=run.history(),
+        seconds=record.get("seconds", {}),
+        workdir=run.path,
+    )
+
+
+def open_checkpoints(run: RunFolder, experiment: Experiment, notice: Callable[[str], None]) -> Checkpoints:
+    """Returns the checkpoints of a run, as its experiment says which are kept."""
+    return Checkpoints(
+        run.checkpoints, keep_last=experiment.training.keep_last, best=experiment.task.monitor(), notice=notice
+    )

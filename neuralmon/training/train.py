@@ -1,0 +1,204 @@
+"""`train`: an experiment in, a result out."""
+
+import concurrent.futures
+import contextlib
+import datetime
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from neuralmon.data import Dataset, Spec
+from neuralmon.errors import NeuralmonError, RequestError
+from neuralmon.experiment import Experiment, split
+from neuralmon.optim import freezing
+from neuralmon.parallel import make_mesh, replicated
+from neuralmon.training import environment
+from neuralmon.training.loop import Loop, StopSignals
+from neuralmon.training.program import Data, make_train, output_shapes
+from neuralmon.training.progress import Progress, progress_for
+from neuralmon.training.result import Result, abstract_state, open_checkpoints, restore
+from neuralmon.training.run_folder import RunFolder, show_changes
+from neuralmon.training.writers import JsonLines, TensorBoard, Writers
+
+
+def train(
+    experiment: Experiment,
+    workdir: str | Path | None = None,
+    *,
+    allow_changes: bool = False,
+    progress: Progress | None = None,
+) -> Result:
+    """Trains an experiment, or goes on with the run in `workdir`, or returns that run's result if it is finished.
+
+    Args:
+      experiment: what to train.
+      workdir: the run's folder; None: nothing is written anywhere.
+      allow_changes: continue a run although numbers of the experiment (never its structure) have changed.
+      progress: what one sees meanwhile; None: a live bar on a terminal, else a line per evaluation, on stderr.
+
+    Raises:
+      RequestError: the experiment, or the folder, does not allow it; found before anything is compiled.
+      RunError: training diverged, or the disk failed.
+      KeyboardInterrupt: Ctrl-C or SIGTERM; the state was saved.
+    """
+    experiment = check(experiment)
+    with progress or progress_for(sys.stderr, quiet=False) as shown:
+        if workdir is None:
+            return _train(experiment, None, shown, {})
+        folder = RunFolder(Path(workdir))
+        with folder.locked():
+            changes = folder.changes(experiment) if folder.holds_run else {}
+            if changes and not allow_changes:
+                raise RequestError(
+                    f"the run in {workdir} was started with other numbers ({show_changes(changes)}); "
+                    "give --allow_changes to go on with the new ones, or another --workdir"
+                )
+            if folder.read("result.json") is not None:
+                if changes:
+                    raise RequestError(f"the run in {workdir} is finished; give another --workdir for other numbers")
+                shown.notice(f"the run in {workdir} is finished")
+                return restore(folder, experiment, "latest", shown.notice)
+            with _recorded(folder, experiment, changes, shown) as launch:
+                return _train(experiment, folder, shown, launch)
+
+
+def check(experiment: Experiment) -> Experiment:
+    """Returns the experiment with the sizes that the data decides filled in, if all its parts fit each other.
+
+    Raises:
+      RequestError: they do not.
+    """
+    experiment.check()
+    experiment = experiment.resolve()
+    structure, numbers = split(experiment)
+    program = make_train(structure, make_mesh(experiment.training.batch_size))
+    spec = experiment.dataset.spec()
+    with _explained(f"model: {type(experiment.model).__name__} cannot be applied to this data"):
+        # Traces are kept: compiling these functions later starts from there.
+        state = jax.eval_shape(program.init, numbers)
+        outputs, batch = output_shapes(experiment, state)
+    if problem := experiment.task.check(outputs, spec):
+        raise RequestError(f"model and task do not fit: {problem}")
+    with _explained(f"task: {type(experiment.task).__name__} cannot measure this model's outputs"):
+        jax.eval_shape(experiment.task.metrics, outputs, batch)
+    if unmatched := freezing.unmatched(state.params, experiment.optimizer.frozen):
+        names = [freezing.path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(state.params)]
+        raise RequestError(
+            f"optimizer.frozen: no parameter matches {unmatched[0]!r}; the parameters are {', '.join(names[:12])}"
+        )
+    with _explained("the training step cannot be made of these parts"):
+        jax.eval_shape(program.chunk, numbers, state, _training_data(spec), np.int32(0))
+    return experiment
+
+
+@contextlib.contextmanager
+def _explained(what: str) -> Iterator[None]:
+    """Says of an error inside a part of the experiment which part it is."""
+    try:
+        yield
+    except NeuralmonError:
+        raise
+    except Exception as error:
+        message = (str(error).strip() or "no message").splitlines()[0]
+        raise RequestError(f"{what}: {type(error).__name__}: {message}") from error
+
+
+def _training_data(spec: Spec) -> dict[str, jax.ShapeDtypeStruct]:
+    """Returns the shapes of the training data."""
+    return {
+        name: jax.ShapeDtypeStruct((spec.sizes["train"], *feature.shape), feature.dtype)
+        for name, feature in spec.features.items()
+    }
+
+
+@contextlib.contextmanager
+def _recorded(
+    folder: RunFolder, experiment: Experiment, changes: dict[str, tuple[Any, Any]], shown: Progress
+) -> Iterator[dict[str, Any]]:
+    """Writes what was asked, and what became of it."""
+    launch: dict[str, Any] = {
+        "time": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command": sys.argv,
+        **environment.describe(),
+        "changes": {path: list(pair) for path, pair in changes.items()},
+        "notices": [],
+        "status": "running",
+    }
+    launches = [*(folder.read("launches.json") or []), launch]
+    # The experiment comes first: it is what makes a folder a run's.
+    folder.record(experiment)
+    folder.write("launches.json", launches)
+    try:
+        yield launch
+        launch["status"] = "finished"
+    except BaseException as error:
+        launch["status"] = f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        with contextlib.suppress(NeuralmonError):
+            folder.write("launches.json", launches)
+
+
+def _train(experiment: Experiment, folder: RunFolder | None, shown: Progress, launch: dict[str, Any]) -> Result:
+    started = environment.started()
+    structure, numbers = split(experiment)
+    training = experiment.training
+    mesh = make_mesh(training.batch_size)
+    program = make_train(structure, mesh)
+    history: list[dict[str, Any]] = []
+
+    def notice(text: str) -> None:
+        launch.setdefault("notices", []).append(text)
+        shown.notice(text)
+
+    with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(StopSignals())
+        pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor(1))
+        # Reading the data and compiling the program need different cores.
+        loading = pool.submit(_on_devices, experiment.dataset, mesh)
+        checkpoints, restored = None, None
+        if folder is not None:
+            checkpoints = stack.enter_context(open_checkpoints(folder, experiment, notice))
+            restored = checkpoints.restore(abstract_state(program, numbers, training.batch_size))
+        state = restored.state if restored else program.init(numbers)
+        writers = Writers()
+        if folder is not None:
+            step = restored.step if restored else None
+            writers = Writers(
+                JsonLines(folder.path / "metrics.jsonl", step), TensorBoard(folder.path / "tensorboard", step)
+            )
+            history = folder.history()
+        stack.enter_context(writers)
+        if restored:
+            notice(f"resumed from step {restored.step} of {folder.path if folder else ''}")
+        launch["step"] = restored.step if restored else 0
+        num_steps = training.num_steps(experiment.dataset.spec().sizes["train"])
+        shown.start(experiment.name or type(experiment.model).__name__, num_steps, launch["step"])
+        # For data that is still being read.
+        program.chunk.lower(numbers, state, _training_data(experiment.dataset.spec()), np.int32(0)).compile()
+        data = loading.result()
+        seconds = {"startup": time.monotonic() - started}
+        loop = Loop(experiment, program, numbers, data, checkpoints, writers, shown, history)
+        state = loop.run(state, stop)
+        metrics = {name: loop.evaluate(state, name) for name in experiment.dataset.spec().sizes if name != "train"}
+        for name in metrics.keys() - {"validation"}:
+            shown.evaluation(num_steps, name, metrics[name])
+        if checkpoints is not None:
+            checkpoints.wait()
+        seconds |= {**loop.seconds, "total": time.monotonic() - started}
+        result = Result(experiment, state, metrics, history, seconds, folder.path if folder else None)
+        if folder is not None:
+            folder.write("result.json", {"experiment": experiment.name, "step": num_steps, "metrics": metrics,
+                                         "fingerprint": result.fingerprint, "seconds": seconds})  # fmt: skip
+        return result
+
+
+def _on_devices(dataset: Dataset, mesh: Mesh) -> dict[str, Data]:
+    """Reads every split and puts it on every device."""
+    return {name: dict(jax.device_put(dict(split), replicated(mesh))) for name, split in dataset.load().items()}

@@ -1,0 +1,124 @@
+"""Killed at any moment and launched again, a run ends in bitwise the parameters of one that was never killed."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+# Saves after every third step, so that most of the time a checkpoint is being written.
+ARGUMENTS = ["--training.epochs=10", "--training.checkpoint_every=3", "--training.keep_last=2", "--quiet"]
+KILLS = 20
+
+
+@pytest.fixture(scope="module")
+def launch(root, tmp_path_factory):
+    cache = tmp_path_factory.mktemp("cache")
+    environment = {
+        **os.environ,
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+
+    def start(workdir, *arguments):
+        command = [sys.executable, "launch.py", "--experiment=tests/tiny.py", f"--workdir={workdir}", *arguments]
+        return subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(launch, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("uninterrupted") / "run"
+    process = launch(workdir, *ARGUMENTS)
+    _, errors = process.communicate(timeout=300)
+    assert (process.returncode, errors) == (0, b"")
+    return workdir
+
+
+def newest(folder):
+    """Returns what changes whenever a checkpoint is begun or completed."""
+    try:
+        return sorted(entry.name for entry in os.scandir(folder))
+    except FileNotFoundError:
+        return []
+
+
+def test_killed_at_random_moments(launch, uninterrupted, tmp_path):
+    workdir = tmp_path / "run"
+    rng = random.Random(0)
+    steps, while_saving = [], 0
+    for kill in range(KILLS):
+        process = launch(workdir, *ARGUMENTS)
+        if kill % 5 == 4:
+            # While starting: importing, reading the folder, compiling.
+            time.sleep(rng.uniform(0.1, 1.5))
+        else:
+            seen = newest(workdir / "checkpoints")
+            while newest(workdir / "checkpoints") == seen and process.poll() is None:
+                time.sleep(0.002)
+            time.sleep(rng.uniform(0.0, 0.15))
+        assert process.poll() is None, "the run ended before it could be killed: make it longer"
+        process.kill()
+        process.communicate()
+        names = newest(workdir / "checkpoints")
+        while_saving += any("tmp" in name for name in names)
+        steps.append(max((int(name) for name in names if name.isdecimal()), default=0))
+    process = launch(workdir, *ARGUMENTS)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors.decode()
+    expected, result = (json.loads((folder / "result.json").read_text()) for folder in (uninterrupted, workdir))
+    assert result["fingerprint"] == expected["fingerprint"]
+    assert result["metrics"] == expected["metrics"]
+    assert (workdir / "metrics.jsonl").read_text() == (uninterrupted / "metrics.jsonl").read_text()
+    assert len(json.loads((workdir / "launches.json").read_text())) >= KILLS // 2
+    # The kills must have been worth something: spread over the run, and some in the middle of a save.
+    assert len(set(steps)) >= KILLS // 3
+    assert while_saving >= 2
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_exits(launch, uninterrupted, tmp_path, number, code):
+    workdir = tmp_path / "run"
+    # No checkpoint is due before the end of the first epoch: what is there was saved because of the signal.
+    arguments = [argument for argument in ARGUMENTS if "checkpoint_every" not in argument]
+    process = launch(workdir, *arguments, "--training.checkpoint_every=190", "--training.steps_per_chunk=2")
+    while not (workdir / "metrics.jsonl").exists() or not (workdir / "metrics.jsonl").read_text():
+        assert process.poll() is None
+        time.sleep(0.002)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code, errors.decode()
+    assert "launch again with the same workdir" in errors.decode()
+    saved = [int(name) for name in newest(workdir / "checkpoints") if name.isdecimal()]
+    assert len(saved) == 1
+    assert 0 < saved[0] < 190
+    process = launch(workdir, *arguments, "--training.checkpoint_every=190", "--training.steps_per_chunk=2")
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors.decode()
+    assert (
+        json.loads((workdir / "result.json").read_text())["fingerprint"]
+        == (json.loads((uninterrupted / "result.json").read_text())["fingerprint"])
+    )
+
+
+def test_a_second_ctrl_c_exits_at_once(launch, tmp_path):
+    workdir = tmp_path / "run"
+    process = launch(workdir, "--training.epochs=1000", "--training.steps_per_chunk=19000",
+                     "--training.evaluate_every=19000", "--model.hidden=512", "--quiet")  # fmt: skip
+    # One long chunk: the first Ctrl-C would wait for its end.
+    while not (workdir / "launches.json").exists():
+        time.sleep(0.01)
+    time.sleep(4.0)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    assert process.poll() is None, "the first Ctrl-C waits for the chunk"
+    process.send_signal(signal.SIGINT)
+    process.wait(timeout=2.0)
+    assert process.returncode == -signal.SIGINT
