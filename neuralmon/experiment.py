@@ -143,7 +143,10 @@ class Experiment:
         """
         for node in walk(self):
             if dataclasses.is_dataclass(node.value):
-                self.names.check_public(type(node.value))
+                try:
+                    self.names.check_public(type(node.value))
+                except RequestError as error:
+                    raise RequestError(f"{node.path}: {error}") from None
 
     def _check_sizes(self, spec: Spec) -> None:
         from neuralmon.data.permutation import MAX_POSITION
