@@ -126,7 +126,7 @@ class Loop:
         elapsed, self._clock = now - self._clock, now
         self.seconds["training"] += elapsed
         if (bad_step := int(fetched.pop("first_bad_step"))) >= 0:
-            raise RunError(self._diverged(f"the loss of step {bad_step} is not finite"))
+            raise RunError(self._diverged(f"training diverged: in step {bad_step} loss or parameters are not finite"))
         metrics = self.experiment.task.report(fetched, self.experiment.dataset.spec())
         self._write(end, "train", metrics)
         self.progress.train(end, metrics, (end - start) * self.experiment.training.batch_size / elapsed)
@@ -134,7 +134,7 @@ class Loop:
     def _evaluate(self, state: TrainState, step: int) -> dict[str, Any]:
         metrics = self.evaluate(state, "validation")
         if not np.isfinite(metrics["loss"]):
-            raise RunError(self._diverged(f"the validation loss after {step} steps is not finite"))
+            raise RunError(self._diverged(f"training diverged: after {step} steps the validation loss is not finite"))
         self._write(step, "validation", metrics)
         self.progress.evaluation(step, "validation", metrics)
         self._clock = time.monotonic()

@@ -12,6 +12,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Int
@@ -19,9 +20,9 @@ from jaxtyping import Array, Int
 from neuralmon import codec
 from neuralmon.data import Batch
 from neuralmon.data.pipeline import evaluation_batch, num_evaluation_batches, training_batch
-from neuralmon.experiment import Experiment, Training, merge, walk
+from neuralmon.experiment import Experiment, Training, merge, split, walk
 from neuralmon.optim import freezing
-from neuralmon.parallel import replicated, shard_batch
+from neuralmon.parallel import make_mesh, replicated, shard_batch
 from neuralmon.state import TrainState
 from neuralmon.tasks import Sums
 
@@ -36,8 +37,8 @@ class Program:
     Attributes:
       init: (numbers) -> state.
       chunk: (numbers, state, data, length) -> (state, sums). Does `length` steps, a traced number, in one loop on the
-        device. `state` is donated. Beside the task's metrics `sums` has "first_bad_step": the first step whose loss
-        was not finite, or -1.
+        device. `state` is donated. Beside the task's metrics `sums` has "first_bad_step": the first step that made the
+        loss or the parameters infinite or NaN, or -1.
       evaluate: (numbers, state, data) -> sums over every example exactly once.
       predict: (numbers, state, inputs as stored) -> what the task says of each example.
     """
@@ -57,10 +58,7 @@ def apply_model(model: nn.Module, variables: Any, inputs: Any, train: bool, **op
 
 def initial_variables(experiment: Experiment, key: Array) -> dict[str, Any]:
     """Returns the model's variables, made for a batch of one."""
-    batch = {
-        name: jnp.zeros(feature.shape, feature.dtype) for name, feature in experiment.dataset.spec().batch(1).items()
-    }
-    prepared = experiment.dataset.prepare(key, batch, False)
+    prepared = experiment.dataset.prepare(key, _zeros_like(experiment.dataset.spec().batch(1)), False)
     return dict(experiment.model.init({"params": key}, prepared["inputs"]))
 
 
@@ -92,10 +90,10 @@ def make_step(experiment: Experiment, num_steps: int, mesh: Mesh) -> Callable[[T
 
         def loss(trainable: Any) -> tuple[Array, tuple[Any, Sums]]:
             variables = {"params": freezing.combine(trainable, frozen), **state.model_state}
+            rngs, mutable = {"dropout": model_key}, list(state.model_state)
             outputs, model_state = apply_model(
-                experiment.model, variables, batch["inputs"], train=True,
-                rngs={"dropout": model_key}, mutable=list(state.model_state),
-            )  # fmt: skip
+                experiment.model, variables, batch["inputs"], train=True, rngs=rngs, mutable=mutable
+            )
             (loss_sum, count), sums = experiment.task.loss(outputs, batch)
             return loss_sum / count, (model_state, sums)
 
@@ -114,12 +112,18 @@ def make_step(experiment: Experiment, num_steps: int, mesh: Mesh) -> Callable[[T
 
 def _keep_frozen(old: Any, new: Any, patterns: tuple[str, ...]) -> Any:
     """A frozen layer's running statistics stand still like its parameters."""
-    return {
-        name: freezing.combine(
-            freezing.partition(new[name], patterns)[0], freezing.partition(old[name], patterns)[1]
-        )
-        for name in old
-    }  # fmt: skip
+
+    def merged(new: Any, old: Any) -> Any:
+        return freezing.combine(freezing.partition(new, patterns)[0], freezing.partition(old, patterns)[1])
+
+    return {name: merged(new[name], old[name]) for name in old}
+
+
+def compiled(experiment: Experiment) -> tuple[Program, dict[str, np.ndarray], Mesh]:
+    """Returns a resolved experiment's program, the numbers it takes, and the devices it runs on."""
+    structure, numbers = split(experiment)
+    mesh = make_mesh(experiment.training.batch_size)
+    return make_train(structure, mesh), numbers, mesh
 
 
 _programs: dict[Any, Program] = {}
@@ -162,7 +166,7 @@ def compile_train(structure: Experiment, mesh: Mesh) -> Program:
     def chunk(numbers: Numbers, state: TrainState, data: Data, length: Int[Array, ""]) -> tuple[TrainState, Any]:
         # Jitted so that it is traced once, for the shape of its sums and for the loop.
         step = jax.jit(make_step(merge(structure, numbers), num_steps, mesh), inline=True)
-        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(step, state, data)[1])
+        zeros = _zeros_like(jax.eval_shape(step, state, data)[1])
 
         def body(_: Any, carry: tuple[TrainState, Sums, Array]) -> tuple[TrainState, Sums, Array]:
             state, totals, first_bad_step = carry
@@ -172,6 +176,9 @@ def compile_train(structure: Experiment, mesh: Mesh) -> Program:
             return new_state, jax.tree.map(jnp.add, totals, sums), first_bad_step
 
         state, totals, first_bad_step = jax.lax.fori_loop(0, length, body, (state, zeros, jnp.int32(-1)))
+        # The last update may have spoilt the parameters, which would show only in the next loss.
+        spoilt = ~jnp.isfinite(sum(leaf.sum(dtype=jnp.float32) for leaf in jax.tree.leaves(state.params)))
+        first_bad_step = jnp.where((first_bad_step < 0) & spoilt, state.step - 1, first_bad_step)
         return state, {**totals, "first_bad_step": first_bad_step}
 
     def evaluate(numbers: Numbers, state: TrainState, data: Data) -> Sums:
@@ -183,11 +190,11 @@ def compile_train(structure: Experiment, mesh: Mesh) -> Program:
             outputs = apply_model(experiment.model, state.variables, batch["inputs"], train=False)
             return experiment.task.metrics(outputs, batch)
 
-        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(sums_of, jnp.int32(0)))
-        return jax.lax.fori_loop(
-            0, num_evaluation_batches(data, batch_size),
-            lambda index, totals: jax.tree.map(jnp.add, totals, sums_of(index)), zeros,
-        )  # fmt: skip
+        def body(index: Int[Array, ""], totals: Sums) -> Sums:
+            return jax.tree.map(jnp.add, totals, sums_of(index))
+
+        zeros = _zeros_like(jax.eval_shape(sums_of, jnp.int32(0)))
+        return jax.lax.fori_loop(0, num_evaluation_batches(data, batch_size), body, zeros)
 
     def predict(numbers: Numbers, state: TrainState, inputs: Any) -> dict[str, Array]:
         experiment = merge(structure, numbers)
@@ -201,6 +208,10 @@ def compile_train(structure: Experiment, mesh: Mesh) -> Program:
         evaluate=jax.jit(evaluate),
         predict=jax.jit(predict),
     )
+
+
+def _zeros_like(shapes: Any) -> Any:
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
 
 def _quick_to_compile(mesh: Mesh) -> dict[str, Any]:

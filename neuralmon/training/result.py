@@ -7,14 +7,15 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from neuralmon.catalog import load_experiment
 from neuralmon.errors import RequestError
-from neuralmon.experiment import Experiment, split
-from neuralmon.parallel import make_mesh, replicated
+from neuralmon.experiment import Experiment
+from neuralmon.parallel import replicated
 from neuralmon.state import TrainState
 from neuralmon.training.checkpoint import Checkpoints, fingerprint
-from neuralmon.training.program import Program, make_train
+from neuralmon.training.program import Numbers, Program, compiled
 from neuralmon.training.run_folder import RunFolder
 
 
@@ -43,12 +44,6 @@ class Result:
         """SHA-256 over the parameters' bytes in the order of their paths."""
         return fingerprint(self.state.params)
 
-    @property
-    def program(self) -> tuple[Program, dict[str, np.ndarray]]:
-        """The compiled functions and the numbers they take."""
-        structure, numbers = split(self.experiment)
-        return make_train(structure, make_mesh(self.experiment.training.batch_size)), numbers
-
     def predict(self, inputs: Any) -> dict[str, np.ndarray]:
         """Returns what the model says of examples as the dataset stores them, such as uint8 images.
 
@@ -61,9 +56,8 @@ class Result:
         array = np.asarray(inputs, wanted.dtype)
         for shape in (wanted.shape, wanted.shape[:-1] if wanted.shape[-1:] == (1,) else wanted.shape):
             if array.shape == shape or array.shape[1:] == shape:
-                program, numbers = self.program
-                batch = array.reshape(-1, *wanted.shape)
-                return {name: np.asarray(value) for name, value in program.predict(numbers, self.state, batch).items()}
+                program, numbers, _ = compiled(self.experiment)
+                return jax.device_get(program.predict(numbers, self.state, array.reshape(-1, *wanted.shape)))
         raise RequestError(f"inputs of shape {array.shape} do not fit: expected (examples, {str(wanted.shape)[1:-1]})")
 
     def evaluate(self, split_name: str = "test") -> dict[str, Any]:
@@ -75,16 +69,15 @@ class Result:
         spec = self.experiment.dataset.spec()
         if split_name not in spec.sizes:
             raise RequestError(f"the data has no split {split_name!r}; it has {', '.join(spec.sizes)}")
-        program, numbers = self.program
-        data = jax.device_put(dict(self.experiment.dataset.load()[split_name]))
+        program, numbers, mesh = compiled(self.experiment)
+        data = jax.device_put(dict(self.experiment.dataset.load()[split_name]), replicated(mesh))
         return self.experiment.task.report(jax.device_get(program.evaluate(numbers, self.state, data)), spec)
 
 
-def abstract_state(program: Program, numbers: dict[str, np.ndarray], batch_size: int) -> Any:
+def abstract_state(program: Program, numbers: Numbers, mesh: Mesh) -> Any:
     """Returns the shapes of a program's state, whole on every device."""
-    sharding = replicated(make_mesh(batch_size))
     return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=replicated(mesh)),
         jax.eval_shape(program.init, numbers),
     )
 
@@ -120,10 +113,8 @@ def restore(
     run: RunFolder, experiment: Experiment, checkpoint: int | Literal["latest", "best"], notice: Callable[[str], None]
 ) -> Result:
     """Returns the run in a folder whose experiment is known (see `load_run`)."""
-    structure, numbers = split(experiment)
-    program = make_train(structure, make_mesh(experiment.training.batch_size))
     with open_checkpoints(run, experiment, notice) as checkpoints:
-        restored = checkpoints.restore(abstract_state(program, numbers, experiment.training.batch_size), checkpoint)
+        restored = checkpoints.restore(abstract_state(*compiled(experiment)), checkpoint)
     if restored is None:
         raise RequestError(f"{run.path} has no checkpoint yet: the run was stopped before its first one")
     record = run.read("result.json") or {}

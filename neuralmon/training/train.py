@@ -5,7 +5,7 @@ import contextlib
 import datetime
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,12 @@ from jax.sharding import Mesh
 
 from neuralmon.data import Dataset, Spec
 from neuralmon.errors import NeuralmonError, RequestError
-from neuralmon.experiment import Experiment, split
+from neuralmon.experiment import Experiment
 from neuralmon.optim import freezing
-from neuralmon.parallel import make_mesh, replicated
+from neuralmon.parallel import replicated
 from neuralmon.training import environment
 from neuralmon.training.loop import Loop, StopSignals
-from neuralmon.training.program import Data, make_train, output_shapes
+from neuralmon.training.program import Data, compiled, output_shapes
 from neuralmon.training.progress import Progress, progress_for
 from neuralmon.training.result import Result, abstract_state, open_checkpoints, restore
 from neuralmon.training.run_folder import RunFolder, show_changes
@@ -50,7 +50,7 @@ def train(
     experiment = check(experiment)
     with progress or progress_for(sys.stderr, quiet=False) as shown:
         if workdir is None:
-            return _train(experiment, None, shown, {})
+            return _train(experiment, None, shown, lambda **_: None)
         folder = RunFolder(Path(workdir))
         with folder.locked():
             changes = folder.changes(experiment) if folder.holds_run else {}
@@ -64,8 +64,8 @@ def train(
                     raise RequestError(f"the run in {workdir} is finished; give another --workdir for other numbers")
                 shown.notice(f"the run in {workdir} is finished")
                 return restore(folder, experiment, "latest", shown.notice)
-            with _recorded(folder, experiment, changes, shown) as launch:
-                return _train(experiment, folder, shown, launch)
+            with _recorded(folder, experiment, changes) as record:
+                return _train(experiment, folder, shown, record)
 
 
 def check(experiment: Experiment) -> Experiment:
@@ -76,8 +76,7 @@ def check(experiment: Experiment) -> Experiment:
     """
     experiment.check()
     experiment = experiment.resolve()
-    structure, numbers = split(experiment)
-    program = make_train(structure, make_mesh(experiment.training.batch_size))
+    program, numbers, _ = compiled(experiment)
     spec = experiment.dataset.spec()
     with _explained(f"model: {type(experiment.model).__name__} cannot be applied to this data"):
         # Traces are kept: compiling these functions later starts from there.
@@ -119,42 +118,44 @@ def _training_data(spec: Spec) -> dict[str, jax.ShapeDtypeStruct]:
 
 @contextlib.contextmanager
 def _recorded(
-    folder: RunFolder, experiment: Experiment, changes: dict[str, tuple[Any, Any]], shown: Progress
-) -> Iterator[dict[str, Any]]:
-    """Writes what was asked, and what became of it."""
+    folder: RunFolder, experiment: Experiment, changes: dict[str, tuple[Any, Any]]
+) -> Iterator[Callable[..., None]]:
+    """Writes what was asked and what becomes of it; yields a function that adds fields to the launch's record."""
     launch: dict[str, Any] = {
         "time": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "command": sys.argv,
         **environment.describe(),
         "changes": {path: list(pair) for path, pair in changes.items()},
-        "notices": [],
-        "status": "running",
     }
     launches = [*(folder.read("launches.json") or []), launch]
+
+    def record(**fields: Any) -> None:
+        launch.update(fields)
+        folder.write("launches.json", launches)
+
     # The experiment comes first: it is what makes a folder a run's.
     folder.record(experiment)
-    folder.write("launches.json", launches)
+    record(status="running")
     try:
-        yield launch
-        launch["status"] = "finished"
+        yield record
     except BaseException as error:
-        launch["status"] = f"{type(error).__name__}: {error}"
-        raise
-    finally:
         with contextlib.suppress(NeuralmonError):
-            folder.write("launches.json", launches)
+            record(status=f"{type(error).__name__}: {error}")
+        raise
+    record(status="finished")
 
 
-def _train(experiment: Experiment, folder: RunFolder | None, shown: Progress, launch: dict[str, Any]) -> Result:
+def _train(experiment: Experiment, folder: RunFolder | None, shown: Progress, record: Callable[..., None]) -> Result:
     started = environment.started()
-    structure, numbers = split(experiment)
-    training = experiment.training
-    mesh = make_mesh(training.batch_size)
-    program = make_train(structure, mesh)
+    spec = experiment.dataset.spec()
+    num_steps = experiment.training.num_steps(spec.sizes["train"])
+    program, numbers, mesh = compiled(experiment)
     history: list[dict[str, Any]] = []
+    notices: list[str] = []
 
     def notice(text: str) -> None:
-        launch.setdefault("notices", []).append(text)
+        notices.append(text)
+        record(notices=notices)
         shown.notice(text)
 
     with contextlib.ExitStack() as stack:
@@ -162,31 +163,29 @@ def _train(experiment: Experiment, folder: RunFolder | None, shown: Progress, la
         pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor(1))
         # Reading the data and compiling the program need different cores.
         loading = pool.submit(_on_devices, experiment.dataset, mesh)
-        checkpoints, restored = None, None
+        checkpoints, restored, writers = None, None, Writers()
         if folder is not None:
             checkpoints = stack.enter_context(open_checkpoints(folder, experiment, notice))
-            restored = checkpoints.restore(abstract_state(program, numbers, training.batch_size))
-        state = restored.state if restored else program.init(numbers)
-        writers = Writers()
-        if folder is not None:
+            restored = checkpoints.restore(abstract_state(program, numbers, mesh))
             step = restored.step if restored else None
-            writers = Writers(
-                JsonLines(folder.path / "metrics.jsonl", step), TensorBoard(folder.path / "tensorboard", step)
+            if restored:
+                notice(f"resumed from step {step} of {folder.path}")
+            record(step=step or 0)
+            jsonl, events = (
+                JsonLines(folder.path / "metrics.jsonl", step),
+                TensorBoard(folder.path / "tensorboard", step),
             )
+            writers = stack.enter_context(Writers(jsonl, events))
             history = folder.history()
-        stack.enter_context(writers)
-        if restored:
-            notice(f"resumed from step {restored.step} of {folder.path if folder else ''}")
-        launch["step"] = restored.step if restored else 0
-        num_steps = training.num_steps(experiment.dataset.spec().sizes["train"])
-        shown.start(experiment.name or type(experiment.model).__name__, num_steps, launch["step"])
+        state = restored.state if restored else program.init(numbers)
+        shown.start(experiment.name or type(experiment.model).__name__, num_steps, int(state.step))
         # For data that is still being read.
-        program.chunk.lower(numbers, state, _training_data(experiment.dataset.spec()), np.int32(0)).compile()
+        program.chunk.lower(numbers, state, _training_data(spec), np.int32(0)).compile()
         data = loading.result()
         seconds = {"startup": time.monotonic() - started}
         loop = Loop(experiment, program, numbers, data, checkpoints, writers, shown, history)
         state = loop.run(state, stop)
-        metrics = {name: loop.evaluate(state, name) for name in experiment.dataset.spec().sizes if name != "train"}
+        metrics = {name: loop.evaluate(state, name) for name in spec.sizes if name != "train"}
         for name in metrics.keys() - {"validation"}:
             shown.evaluation(num_steps, name, metrics[name])
         if checkpoints is not None:
@@ -194,8 +193,8 @@ def _train(experiment: Experiment, folder: RunFolder | None, shown: Progress, la
         seconds |= {**loop.seconds, "total": time.monotonic() - started}
         result = Result(experiment, state, metrics, history, seconds, folder.path if folder else None)
         if folder is not None:
-            folder.write("result.json", {"experiment": experiment.name, "step": num_steps, "metrics": metrics,
-                                         "fingerprint": result.fingerprint, "seconds": seconds})  # fmt: skip
+            outcome = {"metrics": metrics, "fingerprint": result.fingerprint, "seconds": seconds}
+            folder.write("result.json", {"experiment": experiment.name, "step": num_steps, **outcome})
         return result
 
 
