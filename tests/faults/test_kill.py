@@ -122,3 +122,56 @@ def test_a_second_ctrl_c_exits_at_once(launch, tmp_path):
     process.send_signal(signal.SIGINT)
     process.wait(timeout=2.0)
     assert process.returncode == -signal.SIGINT
+
+
+OWN = """
+import flax.linen as nn
+
+import neuralmon as nm
+
+
+class Own(nn.Module):
+    width: int = 64
+    num_classes: int | None = None
+
+    @nn.compact
+    def __call__(self, inputs, train=False):
+        x = nn.relu(nn.Dense(self.width)(inputs.reshape(inputs.shape[0], -1)))
+        x = nm.layers.Dropout(0.2)(x, train)
+        return nn.Dense(self.num_classes)(x)
+
+
+def experiment():
+    return nm.Experiment(
+        dataset=nm.data.Mnist(shift=1),
+        model=Own(),
+        task=nm.tasks.Classification(),
+        optimizer=nm.optim.Adam(),
+        training=nm.Training(steps=400, steps_per_chunk=5, checkpoint_every=10, evaluate_every=200),
+    )
+"""
+
+
+def test_an_own_model_outside_the_repository_is_overridden_killed_and_resumed(launch, root, tmp_path):
+    (tmp_path / "own.py").write_text(OWN)
+    fingerprints = []
+    for kills in (0, 2):
+        workdir = tmp_path / f"run{kills}"
+        arguments = [
+            f"--experiment={tmp_path / 'own.py'}",
+            "--model.width=16",
+            "--optimizer=SGD(momentum=0.9)",
+            "--quiet",
+        ]
+        for _ in range(kills):
+            process = launch(workdir, *arguments)
+            seen = newest(workdir / "checkpoints")
+            while newest(workdir / "checkpoints") == seen and process.poll() is None:
+                time.sleep(0.002)
+            assert process.poll() is None
+            process.kill()
+            process.communicate()
+        _, errors = (process := launch(workdir, *arguments)).communicate(timeout=300)
+        assert process.returncode == 0, errors.decode()
+        fingerprints.append(json.loads((workdir / "result.json").read_text())["fingerprint"])
+    assert fingerprints[0] == fingerprints[1]
