@@ -274,7 +274,7 @@ def test_what_is_wrong_is_said_in_one_line(
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("--optimizer.learning_rate=3e38", ("is not finite", "Try a smaller learning rate")),
+        ("--optimizer.learning_rate=3e38", ("are not finite", "Try a smaller learning rate")),
         ("--dataset.missing=/nowhere/at/all", ("the run failed: FileNotFoundError", "/nowhere/at/all", "--debug")),
     ],
 )

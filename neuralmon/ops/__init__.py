@@ -3,7 +3,7 @@
     nn.Conv(32, (3, 3), conv_general_dilated=ops.conv_general_dilated)
     ops.max_pool(inputs, (2, 2), strides=(2, 2))
 
-Same signatures, same values as `jax.lax` and `flax.linen`; nothing here imports anything but JAX.
+Same arguments, same values as `jax.lax` and `flax.linen`; nothing here imports anything but JAX and Flax.
 """
 
 from neuralmon.ops.convolution import conv_general_dilated as conv_general_dilated

@@ -150,7 +150,7 @@ def test_a_scanned_layer_counts_as_often_as_it_runs(tiny: nm.Experiment) -> None
     assert scanned == {"first": 2 * 64 * 16, "blocks/dense": 5 * 2 * 16 * 16, "last": 2 * 16 * 6}
     assert sum(scanned.values()) == sum(in_turn.values())
     rows = _rows(_text(tiny, model=Stack(scanned=True)))
-    assert rows["blocks/dense/kernel"] == ["trainable", "(5, 16, 16)", "1,280", "", "lecun_normal"]
+    assert rows["blocks/dense/kernel"] == ["trainable", "(5, 16, 16)", "1,280", "", "variance_scaling"]
     assert rows["blocks/dense"][1] == "(32, 16)"
 
 
