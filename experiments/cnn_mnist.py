@@ -1,6 +1,11 @@
 """LeNet-style CNN on MNIST.
 
-python launch.py --experiment=cnn_mnist
+    for seed in 0 1 2 3 4; do
+      python launch.py --experiment=cnn_mnist --training.seed=$seed --workdir=runs/cnn_mnist/seed$seed
+    done
+
+Test accuracy 99.42 % +- 0.04 (mean and standard deviation of these 5 seeds: 99.42 99.45 99.36 99.42 99.45), validation
+99.44 % +- 0.04; 10 epochs, SECONDS s a run on 2 CPU cores. Dropout and shift were chosen on the validation split.
 """
 
 import neuralmon as nm

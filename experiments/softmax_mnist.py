@@ -1,6 +1,11 @@
 """Softmax regression on MNIST: no hidden layer at all.
 
-python launch.py --experiment=softmax_mnist
+    for seed in 0 1 2 3 4; do
+      python launch.py --experiment=softmax_mnist --training.seed=$seed --workdir=runs/softmax_mnist/seed$seed
+    done
+
+Test accuracy 92.59 % +- 0.04 (mean and standard deviation of these 5 seeds: 92.62 92.52 92.60 92.58 92.61), validation
+94.19 % +- 0.10; 10 epochs, 3 s a run on 2 CPU cores.
 """
 
 import neuralmon as nm
