@@ -2,86 +2,72 @@
 
 import ast
 import dataclasses
-import difflib
-import importlib.util
 import sys
+import traceback
+import types
 from pathlib import Path
 
 from neuralmon.errors import RequestError
 from neuralmon.experiment import Experiment
-from neuralmon.names import Names
+from neuralmon.names import Names, did_you_mean
 
-
-def _folder() -> Path:
-    package = Path(__file__).parent
-    # In a checkout the experiments lie beside the package, in a wheel inside it.
-    for folder in (package / "experiments", package.parent / "experiments"):
-        if folder.is_dir():
-            return folder
-    raise RequestError(f"the installation in {package} has no experiments/ folder")
+_PACKAGE = Path(__file__).parent
+# In a checkout the experiments lie beside the package, in a wheel inside it.
+_FOLDER = next((path for path in [_PACKAGE / "experiments"] if path.is_dir()), _PACKAGE.parent / "experiments")
 
 
 def shipped() -> dict[str, str]:
     """Returns the shipped experiments: name and the first line of the file's docstring."""
-    result = {}
-    for path in sorted(_folder().glob("*.py")):
-        docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-        result[path.stem] = docstring.partition("\n")[0]
-    return result
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in sorted(_FOLDER.glob("*.py"))}
+    return {name: (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0] for name, text in texts.items()}
 
 
 def _find(name_or_path: str) -> Path:
-    if name_or_path.endswith(".py") or "/" in name_or_path or "\\" in name_or_path:
-        path = Path(name_or_path).expanduser()
-        if not path.is_file():
-            what = "is a folder" if path.is_dir() else "does not exist"
-            raise RequestError(f"experiment file {name_or_path} {what}; give the path of a Python file")
-        if path.suffix != ".py":
-            raise RequestError(f"experiment file {name_or_path} is not a Python file; its name must end in .py")
-        return path
-    names = [path.stem for path in sorted(_folder().glob("*.py"))]
-    if name_or_path not in names:
-        close = difflib.get_close_matches(name_or_path, names, n=1)
-        hint = f" (did you mean {close[0]}?)" if close else ""
-        raise RequestError(
-            f"there is no experiment {name_or_path!r}{hint}; there are {', '.join(names)}, "
-            "and any file by its path, such as ./my_own.py"
-        )
-    return _folder() / f"{name_or_path}.py"
+    if not (name_or_path.endswith(".py") or "/" in name_or_path or "\\" in name_or_path):
+        if name_or_path not in (known := shipped()):
+            hint = f"{did_you_mean(name_or_path, known)}; there are {', '.join(known)}, and any file by its path"
+            raise RequestError(f"there is no experiment {name_or_path!r}{hint}, such as ./my_own.py")
+        return _FOLDER / f"{name_or_path}.py"
+    path = Path(name_or_path).expanduser()
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise RequestError(f"experiment file {name_or_path} {what}; give the path of a Python file")
+    if path.suffix != ".py":
+        raise RequestError(f"experiment file {name_or_path} is not a Python file; its name must end in .py")
+    if (folder := str(path.parent.resolve())) not in sys.path:
+        sys.path.insert(0, folder)
+    return path
 
 
 def load_experiment(name_or_path: str) -> Experiment:
     """Returns the experiment of a shipped file, by name, or of your own file, by path.
 
-    The file is a Python module with a function `experiment()` that returns an `Experiment`. Running it is trusting it.
+    The file is a Python module with a function `experiment()` that returns an `Experiment`; it may import what lies
+    beside it. Running it is trusting it.
 
     Raises:
       RequestError: there is no such file, it does not parse, it raises, or returns something else.
     """
     path = _find(name_or_path)
     source = path.read_text(encoding="utf-8", errors="replace")
-    try:
-        compile(source, str(path), "exec")
-    except (SyntaxError, ValueError) as error:
-        line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
-        raise RequestError(f"{path}{line}: not valid Python: {getattr(error, 'msg', error)}") from None
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None  # a .py file always has a loader
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    module.__dict__["__source__"] = source
+    module = types.ModuleType(path.stem)
+    vars(module).update(__file__=str(path.absolute()), __source__=source)
     # Dataclasses and annotations look their module up. One of the same name that is no experiment's is put back after.
     shadowed = sys.modules.get(path.stem)
     sys.modules[path.stem] = module
     try:
-        spec.loader.exec_module(module)
+        exec(compile(source, str(path), "exec"), vars(module))
         if not callable(getattr(module, "experiment", None)):
             raise RequestError(f"{path}: has no function experiment()")
         experiment = module.experiment()
     except RequestError:
         raise
+    except SyntaxError as error:
+        raise RequestError(f"{error.filename}, line {error.lineno}: not valid Python: {error.msg}") from None
     except (Exception, SystemExit) as error:
-        raise RequestError(f"{path}{_line_in(error, path)}: {type(error).__name__}: {_first_line(error)}") from error
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        where = f"{path}, line {lines[-1]}" if lines else path
+        raise RequestError(f"{where}: {type(error).__name__}: {first_line(error)}") from error
     finally:
         if shadowed is not None and not hasattr(shadowed, "__source__"):
             sys.modules[path.stem] = shadowed
@@ -90,15 +76,6 @@ def load_experiment(name_or_path: str) -> Experiment:
     return dataclasses.replace(experiment, name=experiment.name or path.stem, names=Names(module))
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Returns an error's message as far as it goes into one line."""
     return (str(error).strip() or "no message").splitlines()[0]
-
-
-def _line_in(error: BaseException, path: Path) -> str:
-    line = ""
-    traceback = error.__traceback__
-    while traceback is not None:
-        if traceback.tb_frame.f_code.co_filename == str(path):
-            line = f", line {traceback.tb_lineno}"
-        traceback = traceback.tb_next
-    return line

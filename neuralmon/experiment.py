@@ -6,20 +6,18 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
-import jax
 import numpy as np
 
 from neuralmon import codec
-from neuralmon.data import Dataset, Spec
+from neuralmon.data import Dataset
+from neuralmon.data.permutation import MAX_POSITION
 from neuralmon.errors import RequestError
 from neuralmon.fields import PositiveInt, SeedNumber
-from neuralmon.names import Names, annotations, field_names
+from neuralmon.names import Names, annotations
 from neuralmon.optim import Optimizer
 from neuralmon.tasks import Task
 
 __all__ = ["Experiment", "Training"]
-
-Numbers = Mapping[str, jax.Array]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,10 +53,7 @@ class Training:
         return math.ceil(train_size / self.batch_size)
 
     def boundary_after(self, step: int, train_size: int) -> int:
-        """Returns where the chunk that starts at `step` ends.
-
-        A function of the step alone, never of when the process started: so a resumed run cuts as an uninterrupted one.
-        """
+        """Returns where the chunk from `step` ends: a function of the step alone, so that a resumed run cuts alike."""
         every = (self.steps_per_chunk, self.evaluation_interval(train_size), self.checkpoint_interval(train_size))
         return min(self.num_steps(train_size), *((step // interval + 1) * interval for interval in every))
 
@@ -91,9 +86,7 @@ class Experiment:
     optimizer: Optimizer
     training: Training = Training()
     name: str = ""
-    names: Names = dataclasses.field(
-        default_factory=Names, repr=False, compare=False, metadata={"recorded": False}
-    )  # fmt: skip
+    names: Names = dataclasses.field(default_factory=Names, repr=False, compare=False, metadata={"recorded": False})
 
     @property
     def source(self) -> str | None:
@@ -114,68 +107,45 @@ class Experiment:
         sizes = self.dataset.spec().model_sizes()
 
         def fill(node: Node) -> Any:
-            size = sizes.get(node.field)
-            return size if node.value is None and size is not None and isinstance(node.owner, nn.Module) else node.value
+            left_open = node.value is None and isinstance(node.owner, nn.Module)
+            return sizes.get(node.field) if left_open else node.value
 
         return _rebuild(self, fill)
 
     def check(self) -> None:
-        """Checks every field against its annotation, and the fields against each other.
-
-        Raises:
-          RequestError: something is not allowed; the message names the field, its value and what is.
-        """
+        """Raises RequestError if a field is not what its annotation allows, or if the fields do not fit each other."""
         for node in walk(self):
             try:
                 if dataclasses.is_dataclass(node.value):
                     codec.check_kind(node.value, node.annotation)
-                elif node.is_leaf and not node.has_default:
-                    codec.build(codec.describe(node.value, self.names), node.annotation, self.names)
+                elif node.is_leaf and not (isinstance(node.owner, tuple) or codec.has_default(node.owner, node.field)):
+                    codec.from_json(codec.to_json(node.value, self.names), node.annotation, self.names)
             except RequestError as error:
                 raise RequestError(f"{node.path}: {error}") from None
-        self._check_sizes(self.dataset.spec())
-
-    def check_recordable(self) -> None:
-        """Checks that a record of the experiment can be read again with nothing but its file.
-
-        Raises:
-          RequestError: a type in it has no public name in the file.
-        """
-        for node in walk(self):
-            if dataclasses.is_dataclass(node.value):
-                try:
-                    self.names.check_public(type(node.value))
-                except RequestError as error:
-                    raise RequestError(f"{node.path}: {error}") from None
-
-    def _check_sizes(self, spec: Spec) -> None:
-        from neuralmon.data.permutation import MAX_POSITION
-
-        size, batch_size = spec.sizes["train"], self.training.batch_size
+        size, batch_size = self.dataset.spec().sizes["train"], self.training.batch_size
         if batch_size > size:
             raise RequestError(f"training.batch_size: {batch_size} is more than the {size:,} training examples")
-        if self.training.num_steps(size) * batch_size > MAX_POSITION:
-            raise RequestError(
-                f"training: {self.training.num_steps(size):,} steps of {batch_size} examples are more than a run can "
-                f"count ({MAX_POSITION:,} examples)"
-            )
+        if (steps := self.training.num_steps(size)) * batch_size > MAX_POSITION:
+            what = f"{steps:,} steps of {batch_size} examples are more than a run can count"
+            raise RequestError(f"training: {what} ({MAX_POSITION:,} examples)")
+
+    def check_recordable(self) -> None:
+        """Raises RequestError if a record of the experiment could not be read again with nothing but its file."""
+        for node in walk(self):
+            cls = type(node.value)
+            if dataclasses.is_dataclass(cls) and self.names.of_value(cls) is None:
+                what, file = f"{node.path}: {cls.__qualname__} of {cls.__module__}", f"{self.name}.py"
+                raise RequestError(f"{what} has no public name in {file}, so it cannot be recorded: import it there")
 
 
 @dataclasses.dataclass(frozen=True)
 class Node:
-    """One place in an experiment: a field, or an element of a tuple.
-
-    Attributes:
-      path: field names from the experiment down, joined by dots.
-      value: what stands there.
-      annotation: what may stand there.
-      owner: the object whose field it is.
-    """
+    """One place in an experiment, at `path`: a field of `owner`, or an element of a tuple."""
 
     path: str
     value: Any
-    annotation: Any
-    owner: Any
+    annotation: Any = Any
+    owner: Any = None
 
     @property
     def field(self) -> str:
@@ -183,14 +153,20 @@ class Node:
         return self.path.rpartition(".")[2]
 
     @property
-    def is_leaf(self) -> bool:
-        """Whether there is nothing below."""
-        return not _children(self)
+    def children(self) -> list["Node"]:
+        """The fields, or the elements of a tuple of parts."""
+        value, prefix = self.value, f"{self.path}." if self.path else ""
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            hints = annotations(type(value)).items()
+            return [Node(prefix + name, getattr(value, name), hint, value) for name, hint in hints]
+        if isinstance(value, tuple) and any(dataclasses.is_dataclass(element) for element in value):
+            return [Node(f"{prefix}{index}", element, Any, value) for index, element in enumerate(value)]
+        return []
 
     @property
-    def has_default(self) -> bool:
-        """Whether it is a field that has its default."""
-        return dataclasses.is_dataclass(self.owner) and codec.has_default(self.owner, self.field)
+    def is_leaf(self) -> bool:
+        """Whether there is nothing below."""
+        return not self.children
 
     @property
     def number_type(self) -> type | None:
@@ -198,68 +174,40 @@ class Node:
         return codec.number_type(self.annotation, self.value)
 
 
-def _children(node: Node) -> list[Node]:
-    prefix = f"{node.path}." if node.path else ""
-    value = node.value
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        hints = annotations(type(value))
-        return [Node(prefix + name, getattr(value, name), hints[name], value) for name in field_names(type(value))]
-    if isinstance(value, tuple) and any(dataclasses.is_dataclass(element) for element in value):
-        return [Node(f"{prefix}{index}", element, Any, value) for index, element in enumerate(value)]
-    return []
-
-
 def walk(value: Any) -> Iterator[Node]:
     """Yields every place below `value`, from shallow to deep and in the order of the fields."""
-
-    def visit(node: Node) -> Iterator[Node]:
-        for child in _children(node):
-            yield child
-            yield from visit(child)
-
-    return visit(Node("", value, Any, None))
+    waiting = Node("", value).children
+    while waiting:
+        node, *waiting = waiting
+        yield node
+        waiting = node.children + waiting
 
 
 def _rebuild(value: Any, change: Callable[[Node], Any]) -> Any:
-    """Returns a copy of `value` with each leaf replaced by what `change` makes of it."""
+    """Returns a copy of `value` with each place replaced by what `change` makes of it, from shallow to deep."""
 
     def visit(node: Node) -> Any:
-        children = _children(node)
-        if not children:
-            return change(node)
-        changed = {child.field: visit(child) for child in children}
-        if all(changed[child.field] is child.value for child in children):
+        changed, children = change(node), node.children
+        if changed is not node.value:
+            return changed
+        parts = {child.field: visit(child) for child in children}
+        if all(parts[child.field] is child.value for child in children):
             return node.value
         if isinstance(node.value, tuple):
-            return tuple(changed.values())
+            return tuple(parts.values())
         if isinstance(node.value, nn.Module):
-            return node.value.clone(**changed)
-        return dataclasses.replace(node.value, **changed)
+            return node.value.clone(**parts)
+        return dataclasses.replace(node.value, **parts)
 
-    return visit(Node("", value, Any, None))
+    return visit(Node("", value))
 
 
 def replace_at(experiment: Experiment, path: str, value: Any) -> Experiment:
     """Returns the experiment with another value at a path, whole parts included."""
-
-    def visit(current: Any, parts: list[str]) -> Any:
-        if not parts:
-            return value
-        if isinstance(current, tuple):
-            index = int(parts[0])
-            return (*current[:index], visit(current[index], parts[1:]), *current[index + 1 :])
-        changed = {parts[0]: visit(getattr(current, parts[0]), parts[1:])}
-        return current.clone(**changed) if isinstance(current, nn.Module) else dataclasses.replace(current, **changed)
-
-    return visit(experiment, path.split("."))
+    return _rebuild(experiment, lambda node: value if node.path == path else node.value)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Placeholder:
-    """Stands in a structure where a number belongs."""
-
-
-_NUMBER = _Placeholder()
+_NUMBER = "<number>"  # stands in a structure where a number belongs
 
 
 def split(experiment: Experiment) -> tuple[Experiment, dict[str, np.ndarray]]:
@@ -269,9 +217,9 @@ def split(experiment: Experiment) -> tuple[Experiment, dict[str, np.ndarray]]:
         for node in walk(experiment)
         if node.number_type
     }
-    return _rebuild(experiment, lambda node: _NUMBER if node.number_type else node.value), numbers
+    return _rebuild(experiment, lambda node: _NUMBER if node.path in numbers else node.value), numbers
 
 
-def merge(structure: Experiment, numbers: Numbers) -> Experiment:
+def merge(structure: Experiment, numbers: Mapping[str, Any]) -> Experiment:
     """Returns the experiment with numbers, traced ones too, where `split` took them out."""
     return _rebuild(structure, lambda node: numbers[node.path] if node.value is _NUMBER else node.value)

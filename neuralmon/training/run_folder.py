@@ -7,39 +7,35 @@
     result.json         the end: test metrics, fingerprint, seconds
     checkpoints/        Orbax checkpoints, one folder a step
 
-Reading a folder executes nothing from it.
+Reading a folder executes nothing from it. What cannot be read raises RequestError, what cannot be written RunError.
 """
 
 import contextlib
 import dataclasses
 import datetime
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import filelock
+
 from neuralmon.errors import RequestError, RunError
 from neuralmon.experiment import Experiment, walk
 from neuralmon.names import Names
-from neuralmon.syntax import read_json, write_text
-
-_FORMAT = 1
+from neuralmon.syntax import write_text
 
 
 def default_workdir(name: str) -> Path:
     """Returns runs/<name>/<time>, a folder that does not exist yet."""
-    base = Path("runs") / name / datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    candidates = [base, *(base.with_name(f"{base.name}-{index}") for index in range(2, 1000))]
-    return next(path for path in candidates if not path.exists())
+    base = Path("runs") / name / f"{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    return next(path for n in itertools.count(1) if not (path := Path(f"{base}-{n}" if n > 1 else base)).exists())
 
 
 @dataclasses.dataclass(frozen=True)
 class RunFolder:
-    """Reads and writes the files of one run.
-
-    Attributes:
-      path: the folder.
-    """
+    """Reads and writes the files of one run, in the folder `path`."""
 
     path: Path
 
@@ -54,28 +50,17 @@ class RunFolder:
         return (self.path / "experiment.json").is_file()
 
     def read(self, name: str) -> Any:
-        """Returns the data of a JSON file of this folder, or None if there is no such file.
-
-        Raises:
-          RequestError: the file cannot be read.
-        """
+        """Returns the data of a JSON file of this folder, or None if there is no such file."""
         try:
             return json.loads((self.path / name).read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, ValueError, RecursionError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise RequestError(f"{self.path / name} cannot be read: {reason}") from None
+        except (OSError, ValueError) as error:
+            raise RequestError(f"{self.path / name} cannot be read: {error}") from None
 
     def write(self, name: str, data: Any) -> None:
-        """Replaces a JSON file of this folder as a whole: a kill leaves the old one or the new one.
-
-        Raises:
-          RunError: the disk does not take it.
-        """
-        self._write_text(name, json.dumps(data, indent=1, allow_nan=False) + "\n")
-
-    def _write_text(self, name: str, text: str) -> None:
+        """Replaces a file of this folder, of text or JSON, as a whole: a kill leaves the old one or the new one."""
+        text = data if isinstance(data, str) else json.dumps(data, indent=1, allow_nan=False) + "\n"
         temporary = self.path / f".{name}.tmp"
         try:
             temporary.write_text(text, encoding="utf-8")
@@ -87,17 +72,10 @@ class RunFolder:
         """Returns the lines of metrics.jsonl; a last one that a kill cut off is left out."""
         file = self.path / "metrics.jsonl"
         lines = file.read_text(encoding="utf-8").splitlines(keepends=True) if file.exists() else []
-        try:
-            return [json.loads(line) for line in lines if line.endswith("\n")]
-        except ValueError as error:
-            raise RequestError(f"{file} cannot be read: {error}") from None
+        return [json.loads(line) for line in lines if line.endswith("\n")]
 
     def experiment(self, names: Names | None = None) -> Experiment:
-        """Returns the experiment of the run, resolved.
-
-        Raises:
-          RequestError: there is no run here, or it has types of its own and `names` does not know them.
-        """
+        """Returns the experiment of the run, resolved; `names` must know the types of its own that it has."""
         recorded = self._recorded()
         try:
             return Experiment.from_json(recorded, names or Names())
@@ -106,33 +84,26 @@ class RunFolder:
             raise RequestError(f"{self.path / 'experiment.json'}: {error}{hint}") from None
 
     def _recorded(self) -> dict[str, Any]:
-        record = self.read("experiment.json")
-        if record is None:
-            raise RequestError(f"{self.path} holds no run: there is no experiment.json in it")
-        if not isinstance(record, dict) or record.get("format") != _FORMAT:
-            raise RequestError(f"{self.path / 'experiment.json'} is not of format {_FORMAT}, which this version reads")
-        if not isinstance(record.get("experiment"), dict):
-            raise RequestError(f"{self.path / 'experiment.json'} is damaged: there is no experiment in it")
-        return record["experiment"]
+        match self.read("experiment.json"):
+            case {"format": 1, "experiment": dict(recorded)}:
+                return recorded
+            case {"format": 1}:
+                raise RequestError(f"{self.path / 'experiment.json'} is damaged: there is no experiment in it")
+            case None:
+                raise RequestError(f"{self.path} holds no run: there is no experiment.json in it")
+        raise RequestError(f"{self.path / 'experiment.json'} is not of format 1, which this version reads")
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Makes the folder and keeps every other process out of it.
-
-        Raises:
-          RequestError: the folder cannot be made or written, holds something else, or is in use.
-        """
-        import filelock
-
+        """Makes the folder and keeps other processes out; RequestError if that, or what it holds, does not allow it."""
         if self.path.exists() and not self.path.is_dir():
             raise RequestError(f"workdir {self.path} is a file; give a folder")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             foreign = sorted(entry.name for entry in self.path.iterdir() if not entry.name.startswith("."))
             if foreign and not self.holds_run:
-                raise RequestError(
-                    f"workdir {self.path} holds something else ({', '.join(foreign[:3])}) and no run; give a new folder"
-                )
+                what = f"something else ({', '.join(foreign[:3])}) and no run"
+                raise RequestError(f"workdir {self.path} holds {what}; give a new folder")
             lock = filelock.FileLock(self.path / ".lock", blocking=False)
             lock.acquire()
         except filelock.Timeout:
@@ -147,29 +118,20 @@ class RunFolder:
     def record(self, experiment: Experiment) -> None:
         """Writes what was asked."""
         if experiment.source is not None:
-            self._write_text("experiment.py", experiment.source)
-        self.write("experiment.json", {"format": _FORMAT, "experiment": experiment.to_json()})
+            self.write("experiment.py", experiment.source)
+        self.write("experiment.json", {"format": 1, "experiment": experiment.to_json()})
 
     def changes(self, experiment: Experiment) -> dict[str, tuple[Any, Any]]:
-        """Returns the numbers in which `experiment` differs from what is recorded: path -> (recorded, asked).
-
-        Raises:
-          RequestError: the structure differs, so the run cannot be continued.
-        """
-        recorded, asked = self._recorded(), experiment.to_json()
-        if recorded.get("name") != asked["name"]:
-            raise RequestError(
-                f"workdir {self.path} belongs to the experiment {recorded.get('name')!r}, not {asked['name']!r}; "
-                "give another --workdir"
-            )
-        changed = dict(_differences(recorded, asked))
+        """Returns the numbers that differ: path -> (recorded, asked); RequestError if the structure differs."""
+        changed = dict(_differences(self._recorded(), experiment.to_json()))
+        if "name" in changed:
+            whose = "belongs to the experiment {!r}, not {!r}".format(*changed["name"])
+            raise RequestError(f"workdir {self.path} {whose}; give another --workdir")
         numbers = {node.path for node in walk(experiment) if node.number_type}
-        same_structure = {path for path in numbers & changed.keys() if isinstance(changed[path][0], int | float)}
-        if structural := {path: changed[path] for path in changed if path not in same_structure}:
-            raise RequestError(
-                f"the run in {self.path} has another structure and cannot be continued with this one "
-                f"({show_changes(structural)}); give another --workdir"
-            )
+        same = {path for path, (old, _) in changed.items() if path in numbers and isinstance(old, int | float)}
+        if changed.keys() - same:
+            shown = show_changes({path: pair for path, pair in changed.items() if path not in same})
+            raise RequestError(f"the run in {self.path} has another structure ({shown}); give another --workdir")
         return changed
 
 
@@ -183,8 +145,4 @@ def _differences(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, tupl
 
 def show_changes(changes: dict[str, tuple[Any, Any]]) -> str:
     """Returns changes as text."""
-    return "; ".join(f"{path}: {_show(old)} -> {_show(new)}" for path, (old, new) in changes.items())
-
-
-def _show(data: Any) -> str:
-    return write_text(read_json(data)) if not isinstance(data, str) else data
+    return "; ".join(f"{path}: {write_text(old)} -> {write_text(new)}" for path, (old, new) in changes.items())
