@@ -1,10 +1,15 @@
 """Shared fixtures."""
 
 import os
+import tempfile
 from pathlib import Path
 
-# Before jax starts: two devices for the tests of data parallelism would slow all others, so these run in processes.
+# Before jax starts, and inherited by the tests' processes: what one of them compiled, none compiles again.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="neuralmon-tests-")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 import pytest
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -134,7 +135,9 @@ _VALUES: list[Plain] = [
 ]
 
 
-@pytest.mark.parametrize(("annotation", "value"), _VALUES, ids=lambda argument: repr(argument)[:40])
+@pytest.mark.parametrize(
+    ("annotation", "value"), _VALUES, ids=lambda argument: re.sub(r" at 0x\w*", "", repr(argument))[:40]
+)
 def test_what_is_written_is_read_again(annotation: Any, value: Any) -> None:
     names = Names()
     data = json.loads(json.dumps(codec.to_json(value, names), allow_nan=False))

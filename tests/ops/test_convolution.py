@@ -2,7 +2,10 @@
 
 import functools
 import math
+import os
 import re
+import subprocess
+import sys
 
 import flax.linen as nn
 import jax
@@ -256,9 +259,15 @@ def test_flax_takes_it_as_its_own():
         np.testing.assert_allclose(ours.apply(variables, x), theirs.apply(variables, x), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.skipif(jax.device_count() < 2, reason="one device")
 @pytest.mark.parametrize("channels", [1, 8])
 def test_a_batch_over_two_devices_stays_where_it_is(channels):
+    if jax.device_count() < 2:  # the number of devices is a process's
+        node = f"{__file__}::test_a_batch_over_two_devices_stays_where_it_is[{channels}]"
+        environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "2"}
+        command = [sys.executable, "-m", "pytest", "-q", "-n", "0", node]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert "1 passed" in done.stdout, done.stdout + done.stderr
+        return
     mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     over = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
     x, k = draw(4, 6, 6, channels), draw(3, 3, channels, 4)
