@@ -11,7 +11,7 @@ import json
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Union
 
 import jax.numpy as jnp
@@ -102,6 +102,8 @@ def _kinds(annotation: Any) -> dict[Any, tuple[Any, ...]]:
     if typing.get_origin(annotation) in (Union, types.UnionType):
         kinds = {base: marks for member in typing.get_args(annotation) for base, marks in _kinds(member).items()}
         return {Any: ()} if Any in kinds else kinds
+    if typing.get_origin(annotation) in (list, Sequence):
+        return {tuple[typing.get_args(annotation)[0], ...]: ()}  # type: ignore[misc]
     if typing.get_origin(annotation) is Annotated and annotation != Dtype:
         return {annotation.__origin__: annotation.__metadata__}
     return {annotation: ()}

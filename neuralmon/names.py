@@ -22,6 +22,8 @@ import numpy as np
 from neuralmon.errors import RequestError
 
 _ROOMS = ("models", "layers", "optim", "data", "tasks", "experiment")
+# Functions of arrays that also touch files or settings; a record may not name them.
+_IMPURE = {"load", "save", "savez", "fromfile", "frombuffer", "from_dlpack", "set_printoptions", "printoptions"}
 # Where activations and the like are looked for by their short name, in this order.
 _FUNCTION_MODULES = ("flax.linen", "jax.nn", "jax.numpy")
 _LIBRARIES = (*_FUNCTION_MODULES, "flax.linen.initializers", "jax.lax", "jax.nn.initializers", "optax")
@@ -138,7 +140,7 @@ class Names:
 
 def _members(module: types.ModuleType) -> dict[str, Any]:
     names = getattr(module, "__all__", None) or [name for name in vars(module) if not name.startswith("_")]
-    members = {name: vars(module)[name] for name in names if name in vars(module)}
+    members = {name: vars(module)[name] for name in names if name in vars(module) and name not in _IMPURE}
     return {f"{module.__name__}.{name}": value for name, value in members.items() if not inspect.ismodule(value)}
 
 

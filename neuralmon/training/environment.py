@@ -17,7 +17,12 @@ from neuralmon.errors import RequestError
 _XLA_FLAGS = {"xla_cpu_experimental_ynn_fusion_type": "-individual_convolution"}
 # The flag exists from the first of these jaxlib versions to the last that was tried; unknown flags end the process.
 _XLA_FLAGS_JAXLIB = ((0, 10), (0, 12))
-_CACHE_BYTES = 2 * 2**30
+# Every program is kept, however small or quickly compiled, until there are 2 GiB of them.
+_CACHE = {
+    "jax_persistent_cache_min_compile_time_secs": 0.0,
+    "jax_persistent_cache_min_entry_size_bytes": -1,
+    "jax_compilation_cache_max_size": 2 * 2**30,
+}
 _started: float | None = None
 
 
@@ -44,13 +49,13 @@ def configure(devices: int | None = None) -> None:
             jax.config.update("jax_num_cpu_devices", devices)
         except RuntimeError as error:
             raise RequestError(f"--devices={devices}: {error}") from None
+    for name, value in _CACHE.items():
+        if name.upper() not in os.environ:
+            jax.config.update(name, value)
     if not jax.config.values["jax_compilation_cache_dir"]:
         import platformdirs
 
         jax.config.update("jax_compilation_cache_dir", str(Path(platformdirs.user_cache_dir("neuralmon")) / "xla"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-        jax.config.update("jax_compilation_cache_max_size", _CACHE_BYTES)
 
 
 def started() -> float:
@@ -70,7 +75,7 @@ def describe() -> dict[str, Any]:
         "devices": [f"{device.platform}:{device.device_kind}" for device in jax.devices()],
         "cpus": os.cpu_count(),
         "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
-        "jax_compilation_cache_dir": jax.config.values["jax_compilation_cache_dir"],
+        **{name: jax.config.values[name] for name in ("jax_compilation_cache_dir", *_CACHE)},
     }
 
 

@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -65,6 +66,7 @@ class Loop:
       writers: where metrics go.
       progress: what one sees.
       history: every row of metrics, in order.
+      workdir: the run's folder, or None.
       seconds: what went into training, evaluation and checkpoints.
     """
 
@@ -76,6 +78,7 @@ class Loop:
     writers: Writers
     progress: Progress
     history: list[dict[str, Any]]
+    workdir: Path | None
     seconds: dict[str, float] = dataclasses.field(default_factory=lambda: {"training": 0.0, "evaluation": 0.0})
 
     def run(self, state: TrainState, stop: StopSignals) -> TrainState:
@@ -98,16 +101,17 @@ class Loop:
             self._settle(pending)
             pending, step = (step, end, sums), end
             evaluates = step % training.evaluation_interval(size) == 0 or step == num_steps
-            saves = step % training.checkpoint_interval(size) == 0 or step == num_steps or stop.received is not None
-            if not (evaluates or saves):
+            saves = step % training.checkpoint_interval(size) == 0 or step == num_steps
+            if not (evaluates or saves or stop.received is not None):
                 continue
             self._settle(pending)
             pending = None
             metrics = self._evaluate(state, step) if evaluates and "validation" in self.data else None
-            if saves and self.checkpoints is not None:
+            stopped = stop.received  # Read once: what is not saved must not be said to be.
+            if (saves or stopped is not None) and self.checkpoints is not None:
                 self.checkpoints.save(step, state, metrics=_monitored(metrics, self.experiment.task.monitor()[0]))
-            if stop.received is not None and step < num_steps:
-                self._interrupt(stop.received, step, num_steps)
+            if stopped is not None and step < num_steps:
+                self._interrupt(stopped, step, num_steps)
         return state
 
     def evaluate(self, state: TrainState, split: str) -> dict[str, Any]:
@@ -153,7 +157,7 @@ class Loop:
     def _interrupt(self, number: int, step: int, num_steps: int) -> None:
         if self.checkpoints is not None:
             self.checkpoints.wait()
-        saved = "saved, launch again with the same workdir to go on" if self.checkpoints else "nothing was saved"
+        saved = f"saved, launch again with --workdir={self.workdir} to go on" if self.workdir else "nothing was saved"
         name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
         raise Interrupted(number, f"stopped by {name} at step {step} of {num_steps}: {saved}")
 

@@ -51,15 +51,20 @@ class Program:
 
 def apply_model(model: nn.Module, variables: Any, inputs: Any, train: bool, **options: Any) -> Any:
     """Calls `model.apply`, with `train` if the model has that argument."""
-    if "train" in inspect.signature(type(model).__call__).parameters:
+    if _takes_train(model):
         options["train"] = train
     return model.apply(variables, inputs, **options)
+
+
+def _takes_train(model: nn.Module) -> bool:
+    return "train" in inspect.signature(type(model).__call__).parameters
 
 
 def initial_variables(experiment: Experiment, key: Array) -> dict[str, Any]:
     """Returns the model's variables, made for a batch of one."""
     prepared = experiment.dataset.prepare(key, _zeros_like(experiment.dataset.spec().batch(1)), False)
-    return dict(experiment.model.init({"params": key}, prepared["inputs"]))
+    options: dict[str, Any] = {"train": False} if _takes_train(experiment.model) else {}
+    return dict(experiment.model.init({"params": key}, prepared["inputs"], **options))
 
 
 def output_shapes(experiment: Experiment, state: TrainState) -> tuple[Any, Batch]:

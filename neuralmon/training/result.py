@@ -53,7 +53,11 @@ class Result:
           RequestError: the examples' shape does not fit.
         """
         wanted = self.experiment.dataset.spec().features["inputs"]
-        array = np.asarray(inputs, wanted.dtype)
+        given = np.asarray(inputs)
+        with np.errstate(invalid="ignore"):
+            array = given.astype(wanted.dtype)
+        if np.issubdtype(wanted.dtype, np.integer) and not np.array_equal(array, given):
+            raise RequestError(f"inputs of {given.dtype} do not fit: the dataset stores {wanted.dtype}, unscaled")
         for shape in (wanted.shape, wanted.shape[:-1] if wanted.shape[-1:] == (1,) else wanted.shape):
             if array.shape == shape or array.shape[1:] == shape:
                 program, numbers, _ = compiled(self.experiment)
@@ -113,11 +117,14 @@ def restore(
     run: RunFolder, experiment: Experiment, checkpoint: int | Literal["latest", "best"], notice: Callable[[str], None]
 ) -> Result:
     """Returns the run in a folder whose experiment is known (see `load_run`)."""
+    record = run.read("result.json") or {}
+    if not isinstance(record, dict):
+        raise RequestError(f"{run.path / 'result.json'} is damaged")
     with open_checkpoints(run, experiment, notice) as checkpoints:
         restored = checkpoints.restore(abstract_state(*compiled(experiment)), checkpoint)
     if restored is None:
-        raise RequestError(f"{run.path} has no checkpoint yet: the run was stopped before its first one")
-    record = run.read("result.json") or {}
+        why = ": the run is finished, but they are gone" if record else " yet: the run was stopped before its first one"
+        raise RequestError(f"{run.path} has no checkpoint{why}")
     return Result(
         experiment=experiment,
         state=restored.state,

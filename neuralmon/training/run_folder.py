@@ -60,10 +60,12 @@ class RunFolder:
 
     def write(self, name: str, data: Any) -> None:
         """Replaces a file of this folder, of text or JSON, as a whole: a kill leaves the old one or the new one."""
-        text = data if isinstance(data, str) else json.dumps(data, indent=1, allow_nan=False) + "\n"
+        if not isinstance(data, str):
+            # JSON has no NaN and no infinity: null, as in metrics.jsonl.
+            data = json.dumps(json.loads(json.dumps(data), parse_constant=lambda _: None), indent=1) + "\n"
         temporary = self.path / f".{name}.tmp"
         try:
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_text(data, encoding="utf-8")
             temporary.replace(self.path / name)
         except OSError as error:
             raise RunError(f"{self.path / name} cannot be written: {error.strerror}") from None
@@ -71,8 +73,11 @@ class RunFolder:
     def history(self) -> list[dict[str, Any]]:
         """Returns the lines of metrics.jsonl; a last one that a kill cut off is left out."""
         file = self.path / "metrics.jsonl"
-        lines = file.read_text(encoding="utf-8").splitlines(keepends=True) if file.exists() else []
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        try:
+            lines = file.read_text(encoding="utf-8").splitlines(keepends=True) if file.exists() else []
+            return [json.loads(line) for line in lines if line.endswith("\n")]
+        except (OSError, ValueError) as error:
+            raise RequestError(f"{file} cannot be read: {error}") from None
 
     def experiment(self, names: Names | None = None) -> Experiment:
         """Returns the experiment of the run, resolved; `names` must know the types of its own that it has."""
@@ -115,11 +120,16 @@ class RunFolder:
         finally:
             lock.release()
 
-    def record(self, experiment: Experiment) -> None:
-        """Writes what was asked."""
-        if experiment.source is not None:
-            self.write("experiment.py", experiment.source)
+    def record(self, experiment: Experiment) -> str | None:
+        """Writes what was asked; returns a notice if the experiment's file is not the one the run was started with."""
+        # First: it is what makes a folder a run's.
         self.write("experiment.json", {"format": 1, "experiment": experiment.to_json()})
+        kept = sorted(self.path.glob("experiment*.py"))
+        if experiment.source is None or experiment.source in [file.read_text(encoding="utf-8") for file in kept]:
+            return None
+        name = f"experiment.{len(kept)}.py" if kept else "experiment.py"
+        self.write(name, experiment.source)
+        return f"the experiment's file has changed since the run was started: kept as {name}" if kept else None
 
     def changes(self, experiment: Experiment) -> dict[str, tuple[Any, Any]]:
         """Returns the numbers that differ: path -> (recorded, asked); RequestError if the structure differs."""

@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from neuralmon.data import Dataset, Spec
-from neuralmon.errors import NeuralmonError, RequestError
+from neuralmon.errors import NeuralmonError, RequestError, RunError
 from neuralmon.experiment import Experiment
 from neuralmon.optim import freezing
 from neuralmon.parallel import replicated
@@ -64,7 +64,7 @@ def train(
                     raise RequestError(f"the run in {workdir} is finished; give another --workdir for other numbers")
                 shown.notice(f"the run in {workdir} is finished")
                 return restore(folder, experiment, "latest", shown.notice)
-            with _recorded(folder, experiment, changes) as record:
+            with _recorded(folder, experiment, changes, shown) as record:
                 return _train(experiment, folder, shown, record)
 
 
@@ -76,7 +76,7 @@ def check(experiment: Experiment) -> Experiment:
     """
     experiment.check()
     experiment = experiment.resolve()
-    program, numbers, _ = compiled(experiment)
+    program, numbers, mesh = compiled(experiment)
     spec = experiment.dataset.spec()
     with _explained(f"model: {type(experiment.model).__name__} cannot be applied to this data"):
         # Traces are kept: compiling these functions later starts from there.
@@ -92,7 +92,7 @@ def check(experiment: Experiment) -> Experiment:
             f"optimizer.frozen: no parameter matches {unmatched[0]!r}; the parameters are {', '.join(names[:12])}"
         )
     with _explained("the training step cannot be made of these parts"):
-        jax.eval_shape(program.chunk, numbers, state, _training_data(spec), np.int32(0))
+        jax.eval_shape(program.chunk, numbers, state, _training_data(spec, mesh), np.int32(0))
     return experiment
 
 
@@ -108,17 +108,17 @@ def _explained(what: str) -> Iterator[None]:
         raise RequestError(f"{what}: {type(error).__name__}: {message}") from error
 
 
-def _training_data(spec: Spec) -> dict[str, jax.ShapeDtypeStruct]:
-    """Returns the shapes of the training data."""
+def _training_data(spec: Spec, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
+    """Returns the shapes of the training data and where it lies; anything less would be compiled a second time."""
     return {
-        name: jax.ShapeDtypeStruct((spec.sizes["train"], *feature.shape), feature.dtype)
+        name: jax.ShapeDtypeStruct((spec.sizes["train"], *feature.shape), feature.dtype, sharding=replicated(mesh))
         for name, feature in spec.features.items()
     }
 
 
 @contextlib.contextmanager
 def _recorded(
-    folder: RunFolder, experiment: Experiment, changes: dict[str, tuple[Any, Any]]
+    folder: RunFolder, experiment: Experiment, changes: dict[str, tuple[Any, Any]], shown: Progress
 ) -> Iterator[Callable[..., None]]:
     """Writes what was asked and what becomes of it; yields a function that adds fields to the launch's record."""
     launch: dict[str, Any] = {
@@ -133,9 +133,10 @@ def _recorded(
         launch.update(fields)
         folder.write("launches.json", launches)
 
-    # The experiment comes first: it is what makes a folder a run's.
-    folder.record(experiment)
-    record(status="running")
+    changed = folder.record(experiment)
+    record(status="running", **({"source": changed} if changed else {}))
+    if changed:
+        shown.notice(changed)
     try:
         yield record
     except BaseException as error:
@@ -150,6 +151,7 @@ def _train(experiment: Experiment, folder: RunFolder | None, shown: Progress, re
     spec = experiment.dataset.spec()
     num_steps = experiment.training.num_steps(spec.sizes["train"])
     program, numbers, mesh = compiled(experiment)
+    workdir = folder.path if folder else None
     history: list[dict[str, Any]] = []
     notices: list[str] = []
 
@@ -180,10 +182,10 @@ def _train(experiment: Experiment, folder: RunFolder | None, shown: Progress, re
         state = restored.state if restored else program.init(numbers)
         shown.start(experiment.name or type(experiment.model).__name__, num_steps, int(state.step))
         # For data that is still being read.
-        program.chunk.lower(numbers, state, _training_data(spec), np.int32(0)).compile()
+        program.chunk.lower(numbers, state, _training_data(spec, mesh), np.int32(0)).compile()
         data = loading.result()
         seconds = {"startup": time.monotonic() - started}
-        loop = Loop(experiment, program, numbers, data, checkpoints, writers, shown, history)
+        loop = Loop(experiment, program, numbers, data, checkpoints, writers, shown, history, workdir)
         state = loop.run(state, stop)
         metrics = {name: loop.evaluate(state, name) for name in spec.sizes if name != "train"}
         for name in metrics.keys() - {"validation"}:
@@ -191,7 +193,7 @@ def _train(experiment: Experiment, folder: RunFolder | None, shown: Progress, re
         if checkpoints is not None:
             checkpoints.wait()
         seconds |= {**loop.seconds, "total": time.monotonic() - started}
-        result = Result(experiment, state, metrics, history, seconds, folder.path if folder else None)
+        result = Result(experiment, state, metrics, history, seconds, workdir)
         if folder is not None:
             outcome = {"metrics": metrics, "fingerprint": result.fingerprint, "seconds": seconds}
             folder.write("result.json", {"experiment": experiment.name, "step": num_steps, **outcome})
@@ -199,5 +201,12 @@ def _train(experiment: Experiment, folder: RunFolder | None, shown: Progress, re
 
 
 def _on_devices(dataset: Dataset, mesh: Mesh) -> dict[str, Data]:
-    """Reads every split and puts it on every device."""
-    return {name: dict(jax.device_put(dict(split), replicated(mesh))) for name, split in dataset.load().items()}
+    """Reads every split and puts it on every device; what is not as the dataset's spec says is refused."""
+    spec, splits = dataset.spec(), dataset.load()
+    for split, size in spec.sizes.items():
+        for name, feature in spec.features.items():
+            expected, array = f"{feature.dtype}{[size, *feature.shape]}", splits.get(split, {}).get(name)
+            found = "nothing" if array is None else f"{array.dtype}{list(array.shape)}"
+            if found != expected:
+                raise RunError(f"dataset: load() gave {found} as {name!r} of {split!r}, but spec() says {expected}")
+    return {name: dict(jax.device_put(dict(splits[name]), replicated(mesh))) for name in spec.sizes}

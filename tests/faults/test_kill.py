@@ -94,7 +94,7 @@ def test_a_signal_saves_and_exits(launch, uninterrupted, tmp_path, number, code)
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == code, errors.decode()
-    assert "launch again with the same workdir" in errors.decode()
+    assert f"launch again with --workdir={workdir}" in errors.decode()
     saved = [int(name) for name in newest(workdir / "checkpoints") if name.isdecimal()]
     assert len(saved) == 1
     assert 0 < saved[0] < 114

@@ -2,8 +2,11 @@
 
 import dataclasses
 import json
+import os
+import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
@@ -336,3 +339,76 @@ def test_the_step_lowers_for_cpu_cuda_and_tpu(name):
     exported = export.export(program.chunk, platforms=("cpu", "cuda", "tpu"))(numbers, state, data, np.int32(1))
     assert exported.platforms == ("cpu", "cuda", "tpu")
     assert "stablehlo.while" in exported.mlir_module()
+
+
+def test_a_fresh_run_compiles_the_training_program_once(root, tmp_path):
+    command = [sys.executable, "launch.py", "--experiment=tests/tiny.py", f"--workdir={tmp_path}", "--quiet"]
+    environment = {**os.environ, "JAX_LOG_COMPILES": "1"}
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("Finished XLA compilation of jit(chunk)") == 1
+
+
+def test_a_signal_during_an_evaluation_saves(tiny, tmp_path, root):
+    class Stopper(Progress):
+        def evaluation(self, step, split, metrics):
+            if step == 19:
+                signal.raise_signal(signal.SIGTERM)
+
+    experiment = with_values(tiny, training__checkpoint_every=1000)
+    with pytest.raises(KeyboardInterrupt, match="stopped by SIGTERM at step 19 of 76: saved"):
+        nm.train(experiment, tmp_path / "run", progress=Stopper())
+    assert nm.load_run(tmp_path / "run", experiment).state.step == 19
+
+
+def test_a_changed_file_is_said_and_kept(root, tmp_path):
+    source = (root / "tests" / "tiny.py").read_text()
+    notices = []
+
+    class Listener(Progress):
+        def notice(self, text):
+            notices.append(text)
+
+    for text in (source, source + "# changed\n", source):
+        (tmp_path / "mine.py").write_text(text)
+        experiment = nm.load_experiment(str(tmp_path / "mine.py"))
+        (tmp_path / "run" / "result.json").unlink(missing_ok=True)
+        nm.train(with_values(experiment, training__steps=2), tmp_path / "run", progress=Listener())
+    assert [notice for notice in notices if notice.startswith("the experiment's file")] == [
+        "the experiment's file has changed since the run was started: kept as experiment.1.py"
+    ]
+    assert (tmp_path / "run" / "experiment.py").read_text() == source
+
+
+def test_what_is_loaded_must_be_what_the_spec_says(tiny):
+    @dataclasses.dataclass(frozen=True)
+    class Short(type(tiny.dataset)):
+        def load(self):
+            return {name: split for name, split in super().load().items() if name != "test"}
+
+    with pytest.raises(nm.RunError, match=r"load\(\) gave nothing as 'inputs' of 'test', but spec\(\) says"):
+        trained(with_values(tiny, dataset=Short()))
+
+
+def test_predict_refuses_what_would_be_cut_off(baseline):
+    with pytest.raises(nm.RequestError, match="the dataset stores uint8, unscaled"):
+        baseline.predict(np.full((8, 8), 0.5))
+
+
+class RequiredTrain(nn.Module):
+    """A model whose `train` argument has no default, with the field that Flax's own examples have."""
+
+    features: Sequence[int] = (8,)
+    num_classes: int | None = None
+
+    @nn.compact
+    def __call__(self, inputs, train):
+        x = inputs.reshape(inputs.shape[0], -1)
+        for width in self.features:
+            x = nn.relu(nn.Dense(width)(x))
+        return nn.Dense(self.num_classes)(x)
+
+
+def test_a_train_argument_needs_no_default_and_sequences_are_tuples(tiny):
+    result = trained(with_values(tiny, model=RequiredTrain(features=(4, 4)), training__steps=1))
+    assert len(result.state.params) == 3
