@@ -80,7 +80,7 @@ def check(experiment: Experiment) -> Experiment:
     spec = experiment.dataset.spec()
     with _explained(f"model: {type(experiment.model).__name__} cannot be applied to this data"):
         # Traces are kept: compiling these functions later starts from there.
-        state = jax.eval_shape(program.init, numbers)
+        state = abstract_state(program, numbers, mesh)
         outputs, batch = output_shapes(experiment, state)
     if problem := experiment.task.check(outputs, spec):
         raise RequestError(f"model and task do not fit: {problem}")
