@@ -17,12 +17,9 @@ from neuralmon.errors import RequestError
 _XLA_FLAGS = {"xla_cpu_experimental_ynn_fusion_type": "-individual_convolution"}
 # The flag exists from the first of these jaxlib versions to the last that was tried; unknown flags end the process.
 _XLA_FLAGS_JAXLIB = ((0, 10), (0, 12))
-# Every program is kept, however small or quickly compiled, until there are 2 GiB of them.
-_CACHE = {
-    "jax_persistent_cache_min_compile_time_secs": 0.0,
-    "jax_persistent_cache_min_entry_size_bytes": -1,
-    "jax_compilation_cache_max_size": 2 * 2**30,
-}
+# Every program is kept, however small or quickly compiled. Without a maximal size: with one, jax keeps an index beside
+# the programs that a kill in the middle of writing breaks for good.
+_CACHE = {"jax_persistent_cache_min_compile_time_secs": 0.0, "jax_persistent_cache_min_entry_size_bytes": -1}
 _started: float | None = None
 
 
