@@ -1,5 +1,4 @@
-import sys
+from neuralmon.cli import console
 
-from neuralmon.cli import main
-
-sys.exit(main(sys.argv))
+if __name__ == "__main__":  # processes that read data import this file again
+    console()

@@ -13,7 +13,7 @@ import neuralmon as nm
 
 def experiment() -> nm.Experiment:
     return nm.Experiment(
-        dataset=nm.data.Mnist(shift=2),
+        dataset=nm.data.Mnist(augment=(nm.data.Shift(2),)),
         model=nm.models.CNN(features=(32, 64), hidden=256, dropout=0.4),
         task=nm.tasks.Classification(),
         optimizer=nm.optim.AdamW(learning_rate=nm.optim.Cosine(peak=2e-3, warmup=0.1)),

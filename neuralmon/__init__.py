@@ -8,13 +8,14 @@ print(result.metrics["test"]["accuracy"])
 from neuralmon import data, fields, layers, models, ops, optim, tasks
 from neuralmon.catalog import load_experiment
 from neuralmon.errors import NeuralmonError, RequestError, RunError
-from neuralmon.experiment import Experiment, Training
+from neuralmon.experiment import Epochs, Experiment, Training
 from neuralmon.fields import Number
 from neuralmon.training import Result, load_run, train
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Epochs",
     "Experiment",
     "NeuralmonError",
     "Number",

@@ -7,8 +7,11 @@ import traceback
 import types
 from pathlib import Path
 
+import numpy as np
+
+from neuralmon import codec
 from neuralmon.errors import RequestError
-from neuralmon.experiment import Experiment
+from neuralmon.experiment import Experiment, walk
 from neuralmon.names import Names, did_you_mean
 
 _PACKAGE = Path(__file__).parent
@@ -73,7 +76,10 @@ def load_experiment(name_or_path: str) -> Experiment:
             sys.modules[path.stem] = shadowed
     if not isinstance(experiment, Experiment):
         raise RequestError(f"{path}: experiment() returned {type(experiment).__name__}, not an nm.Experiment")
-    return dataclasses.replace(experiment, name=experiment.name or path.stem, names=Names(module))
+    arrays = {
+        codec.array_digest(node.value): node.value for node in walk(experiment) if isinstance(node.value, np.ndarray)
+    }
+    return dataclasses.replace(experiment, name=experiment.name or path.stem, names=Names(module, arrays))
 
 
 def first_line(error: BaseException) -> str:

@@ -4,6 +4,7 @@ The experiment is found first; then flags are applied to it from shallow to deep
 part (`--model='MLP(hidden=(512,))'`) decides which flags there are below it (`--model.hidden`).
 """
 
+import dataclasses
 import inspect
 import re
 import signal
@@ -20,13 +21,15 @@ from neuralmon.catalog import first_line, load_experiment, shipped
 from neuralmon.errors import NeuralmonError, RequestError
 from neuralmon.experiment import Experiment, replace_at, walk
 from neuralmon.names import did_you_mean, field_names
+from neuralmon.reports.predictions import FORMATS, predictions
 from neuralmon.reports.summary import summary
 from neuralmon.training import environment
+from neuralmon.training.check import check
 from neuralmon.training.loop import Interrupted
 from neuralmon.training.progress import progress_for
 from neuralmon.training.result import load_run
 from neuralmon.training.run_folder import RunFolder, default_workdir
-from neuralmon.training.train import check, train
+from neuralmon.training.train import Options, train
 
 _USAGE = """usage: python launch.py --experiment=NAME_OR_FILE [--mode=MODE] [--workdir=FOLDER] [--FIELD=VALUE ...]
 
@@ -37,17 +40,29 @@ _USAGE = """usage: python launch.py --experiment=NAME_OR_FILE [--mode=MODE] [--w
   python launch.py --experiment=cnn_mnist --model='MLP(hidden=(512, 512))'
   python launch.py --workdir=runs/mine                         go on with a run
   python launch.py --mode=evaluate --workdir=runs/mine         evaluate it again
+  python launch.py --mode=predict --workdir=runs/mine --input=FILE_OR_FOLDER [--format=csv]
 """
 
 
 def _flags() -> flags.FlagValues:
     values = flags.FlagValues()
     flags.DEFINE_string("experiment", None, "a shipped experiment's name, or the path of your own file", values)
-    flags.DEFINE_enum("mode", "train", ["train", "evaluate", "summary"], "what is done with the experiment", values)
+    flags.DEFINE_enum(
+        "mode", "train", ["train", "evaluate", "predict", "summary"], "what is done with the experiment", values
+    )
     flags.DEFINE_string("workdir", None, "the run's folder (runs/<experiment>/<time>); a run in it goes on", values)
     flags.DEFINE_bool("allow_changes", False, "go on with a run although numbers have changed", values)
-    flags.DEFINE_string("checkpoint", "latest", "evaluate: latest, best, or a step", values)
+    flags.DEFINE_string("init_from", None, "train: another run's folder, whose parameters to start with", values)
+    flags.DEFINE_list("init_patterns", ["*"], "train: which of them, by their paths, such as 'conv_*'", values)
+    flags.DEFINE_bool("figures", True, "train: draw figures into the run's folder", values)
+    flags.DEFINE_list("writers", [], "train: where metrics go as well: wandb, mlflow", values)
+    flags.DEFINE_integer("data_workers", None, "processes that read streamed data; 0: threads", 0, flag_values=values)
+    flags.DEFINE_string("profile", None, "train: steps to profile, such as 100:110", values)
+    flags.DEFINE_bool("debug_nans", False, "train: step by step, to name the layer that stops being finite", values)
+    flags.DEFINE_string("checkpoint", "latest", "evaluate, predict: latest, best, or a step", values)
     flags.DEFINE_string("split", "test", "evaluate: the split of the data", values)
+    flags.DEFINE_string("input", None, "predict: a file or folder of examples", values)
+    flags.DEFINE_enum("format", "table", FORMATS, "predict: what is printed", values)
     flags.DEFINE_integer("devices", None, "CPU devices to cut each batch over", 1, flag_values=values)
     flags.DEFINE_bool("quiet", False, "print nothing but errors", values)
     flags.DEFINE_bool("debug", False, "print the traceback of an error", values)
@@ -92,8 +107,8 @@ def _main(argv: list[str]) -> int:
         return 0
     if options.workdir == "":
         raise RequestError("--workdir= is empty; give a folder")
-    if options.mode == "evaluate":
-        return _evaluate(fields, options)
+    if options.mode in ("evaluate", "predict"):
+        return _use(fields, options)
     if options.experiment is not None:
         experiment = load_experiment(options.experiment)
     elif options.workdir is not None:
@@ -110,7 +125,9 @@ def _main(argv: list[str]) -> int:
         return 0
     experiment.check_recordable()
     workdir, progress = options.workdir or default_workdir(experiment.name), progress_for(sys.stderr, options.quiet)
-    result = train(experiment, workdir, allow_changes=options.allow_changes, progress=progress)
+    chosen: dict[str, Any] = {field.name: options[field.name].value for field in dataclasses.fields(Options)}
+    chosen |= {name: tuple(chosen[name]) for name in ("init_patterns", "writers")}
+    result = train(experiment, workdir, progress=progress, **chosen)
     if not options.quiet:
         for split, metrics in result.metrics.items():
             _print_metrics(split, metrics, tables=split == "test")
@@ -170,16 +187,23 @@ def _override(argv: list[str], experiment: Experiment) -> Experiment:
         applied.add(path)
 
 
-def _evaluate(fields: list[str], options: flags.FlagValues) -> int:
+def _use(fields: list[str], options: flags.FlagValues) -> int:
+    """Evaluates the model of a run's folder, or has it predict."""
+    mode = f"--mode={options.mode}"
     if fields:
-        raise RequestError(f"{fields[0]}: --mode=evaluate takes every field from the run's folder")
+        raise RequestError(f"{fields[0]}: {mode} takes every field from the run's folder")
     if options.workdir is None:
-        raise RequestError("--mode=evaluate needs the run's folder: --workdir=FOLDER")
+        raise RequestError(f"{mode} needs the run's folder: --workdir=FOLDER")
+    if options.mode == "predict" and not options.input:
+        raise RequestError(f"{mode} needs examples: --input=FILE_OR_FOLDER")
     checkpoint = int(options.checkpoint) if options.checkpoint.isdecimal() else options.checkpoint
     if checkpoint not in ("latest", "best") and not isinstance(checkpoint, int):
         raise RequestError(f"--checkpoint={checkpoint}: allowed are latest, best, or a step")
     environment.configure(options.devices)
     result = load_run(options.workdir, options.experiment, checkpoint, progress_for(sys.stderr, options.quiet).notice)
+    if options.mode == "predict":
+        print(predictions(result, options.input, options.format))
+        return 0
     metrics = result.evaluate(options.split)
     print(f"step {int(result.state.step)}")
     _print_metrics(options.split, metrics)
@@ -212,7 +236,8 @@ def _help(options: flags.FlagValues, experiment: Experiment | None = None) -> st
             value = codec.format(node.value, experiment.names, annotation=node.annotation)
         except RequestError:  # such as Linen's own initialisers, which have no names
             value = "..."
-        meaning = "; ".join(filter(None, [codec.type_name(node.annotation), _meaning(type(node.owner), node.field)]))
+        said = _meaning(type(node.owner), node.field) or (_first_words(node.value) if "." in node.path else "")
+        meaning = "; ".join(filter(None, [codec.type_name(node.annotation), said]))
         lines += [*([] if "." in node.path else [""]), f"  --{node.path}={value}", f"      {meaning}"]
     return "\n".join(lines)
 
@@ -224,6 +249,11 @@ def _meaning(cls: type, field: str) -> str:
         if match := re.search(rf"^  {field}: (.*(?:\n    .*)*)", section, re.MULTILINE):
             return " ".join(match[1].split())
     return ""
+
+
+def _first_words(value: Any) -> str:
+    """Returns what a part of a tuple is: the first line of its class's docstring."""
+    return inspect.cleandoc(type(value).__doc__ or "").partition("\n")[0] if dataclasses.is_dataclass(value) else ""
 
 
 def console() -> None:

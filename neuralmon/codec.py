@@ -7,6 +7,7 @@ name or is not allowed by its annotation raises RequestError.
 """
 
 import dataclasses
+import hashlib
 import json
 import math
 import types
@@ -62,9 +63,10 @@ def to_json(value: Any, names: Names, full: bool = True, annotation: Any = Any) 
         # One spelling for equal values: 1 for a rate is 1.0.
         return float(value) if type(value) is int and float in kinds and int not in kinds else value
     if isinstance(value, tuple | list):
-        base = next((base for base in kinds if typing.get_origin(base) is tuple), Any)
-        inner = _elements(base, len(value))
+        inner = element_annotations(annotation, len(value))
         return [to_json(element, names, full, one) for element, one in zip(value, inner, strict=True)]
+    if isinstance(value, np.ndarray):
+        return {"array": f"{value.dtype}{list(value.shape)}", "sha256": array_digest(value)}
     if isinstance(value, Mapping):
         return {"dict": {str(key): to_json(element, names, full) for key, element in value.items()}}
     if is_dtype(value):
@@ -89,12 +91,19 @@ def to_json(value: Any, names: Names, full: bool = True, annotation: Any = Any) 
     return {"type": names.of_value(cls) or f"{cls.__module__}.{cls.__qualname__}", **fields}
 
 
+def array_digest(array: np.ndarray) -> str:
+    """Returns the SHA-256 of an array's elements: a record says by it which array in memory was meant."""
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
 def has_default(value: Any, name: str) -> bool:
     """Returns whether a dataclass's field has its default."""
     field = type(value).__dataclass_fields__[name]
     default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
     current = getattr(value, name)
-    return default is current or (type(default) is type(current) and bool(default == current))
+    # 2 for 2.0 is the same number, but True for 1 is not.
+    alike = type(default) is type(current) or {type(default), type(current)} == {int, float}
+    return default is current or (alike and bool(default == current))
 
 
 def _kinds(annotation: Any) -> dict[Any, tuple[Any, ...]]:
@@ -113,6 +122,12 @@ def _elements(kind: Any, length: int) -> tuple[Any, ...]:
     """Returns the annotation of each element of a tuple."""
     arguments = typing.get_args(kind) or (Any,)
     return arguments if len(arguments) == length and ... not in arguments else arguments[:1] * length
+
+
+def element_annotations(annotation: Any, length: int) -> tuple[Any, ...]:
+    """Returns the annotation of each element of a tuple that is so annotated."""
+    kinds = [base for base in _kinds(annotation) if typing.get_origin(base) is tuple]
+    return _elements(kinds[0] if kinds else Any, length)
 
 
 def number_type(annotation: Any, value: Any) -> type | None:
@@ -197,6 +212,11 @@ def _build(data: Any, base: Any, marks: tuple[Any, ...], names: Names) -> Any:
         case {"type": str(name)} if has_name:
             fields = {key: value for key, value in data.items() if key != "type"}
             return _call(names.find(name, base, called=True), fields, names)
+        case {"array": str(kind), "sha256": str(digest)} if base in (Any, np.ndarray):
+            if digest not in names.arrays:
+                what = f"an array in memory, {kind}, is not in the record"
+                raise RequestError(f"{what}: give the file that makes it again, --experiment=FILE")
+            return names.arrays[digest]
         case {"dict": dict(items)} if len(data) == 1 and origin in (Any, dict, Mapping):
             return {key: from_json(value, arguments[1] if arguments else Any, names) for key, value in items.items()}
     raise _OtherKindError
@@ -224,9 +244,12 @@ def _number(value: float, base: type, marks: tuple[Any, ...]) -> int | float:
 
 def _call(cls: type, arguments: dict[str, Any], names: Names) -> Any:
     hints, positional = annotations(cls), arguments.pop("*", [])
-    known, given = f"its fields are {', '.join(hints) or 'none'}", dict(zip(hints, positional, strict=False))
-    if len(positional) > len(hints):
-        raise RequestError(f"{cls.__name__} was given too many values; {known}")
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    ordered = [name for name in hints if not fields[name].kw_only]
+    known, given = f"its fields are {', '.join(hints) or 'none'}", dict(zip(ordered, positional, strict=False))
+    if len(positional) > len(ordered):
+        unnamed = f" without a name ({next(iter(hints))}=...)" if hints and not ordered else ""
+        raise RequestError(f"{cls.__name__} was given too many values{unnamed}; {known}")
     if double := set(given) & set(arguments):
         raise RequestError(f"{cls.__name__} was given {', '.join(sorted(double))} twice")
     given |= arguments

@@ -12,12 +12,23 @@ from neuralmon import codec
 from neuralmon.data import Dataset
 from neuralmon.data.permutation import MAX_POSITION
 from neuralmon.errors import RequestError
-from neuralmon.fields import PositiveInt, SeedNumber
+from neuralmon.fields import PositiveFloat, PositiveInt, SeedNumber
 from neuralmon.names import Names, annotations
 from neuralmon.optim import Optimizer
 from neuralmon.tasks import Task
 
-__all__ = ["Experiment", "Training"]
+__all__ = ["Epochs", "Experiment", "Training"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Epochs:
+    """A number of passes through the training data where a number of steps could stand: Epochs(2), Epochs(0.5).
+
+    Attributes:
+      count: how many; rounded to whole steps, at least one.
+    """
+
+    count: PositiveFloat = 1.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,9 +41,14 @@ class Training:
       steps: updates in all, in place of `epochs`; None: as the epochs say.
       seed: of the initial parameters, the order of the examples, dropout and augmentation.
       steps_per_chunk: steps done in one call of the compiled program, over which training metrics are averaged.
-      evaluate_every: steps from one evaluation to the next; None: once an epoch.
-      checkpoint_every: steps from one checkpoint to the next; None: after each evaluation.
+      evaluate_every: steps from one evaluation to the next, or Epochs(...).
+      checkpoint_every: steps from one checkpoint to the next, or Epochs(...); None: after each evaluation.
       keep_last: newest checkpoints that are kept, beside the best one.
+      micro_batches: parts in which a batch goes through the model one after the other, to save memory; their gradients
+        are summed, so the update is that of the whole batch.
+      patience: evaluations in a row without a better validation metric after which training ends and the best state
+        counts as the run's; None: never.
+      monitor: the validation metric that says which state is best; None: the task's own.
     """
 
     batch_size: PositiveInt = 128
@@ -40,9 +56,12 @@ class Training:
     steps: PositiveInt | None = None
     seed: SeedNumber = 0
     steps_per_chunk: PositiveInt = 50
-    evaluate_every: PositiveInt | None = None
-    checkpoint_every: PositiveInt | None = None
+    evaluate_every: PositiveInt | Epochs = Epochs()
+    checkpoint_every: PositiveInt | Epochs | None = None
     keep_last: PositiveInt = 2
+    micro_batches: PositiveInt = 1
+    patience: PositiveInt | None = None
+    monitor: str | None = None
 
     def num_steps(self, train_size: int) -> int:
         """Returns the number of updates of the whole run."""
@@ -57,13 +76,26 @@ class Training:
         every = (self.steps_per_chunk, self.evaluation_interval(train_size), self.checkpoint_interval(train_size))
         return min(self.num_steps(train_size), *((step // interval + 1) * interval for interval in every))
 
+    def evaluates_at(self, step: int, train_size: int) -> bool:
+        """Returns whether there is an evaluation after so many steps."""
+        return step % self.evaluation_interval(train_size) == 0 or step == self.num_steps(train_size)
+
+    def saves_at(self, step: int, train_size: int) -> bool:
+        """Returns whether a checkpoint is due after so many steps."""
+        return step % self.checkpoint_interval(train_size) == 0 or step == self.num_steps(train_size)
+
     def evaluation_interval(self, train_size: int) -> int:
         """Returns the steps from one evaluation to the next."""
-        return self.evaluate_every or self.steps_per_epoch(train_size)
+        return self._steps(self.evaluate_every, train_size)
 
     def checkpoint_interval(self, train_size: int) -> int:
         """Returns the steps from one checkpoint to the next."""
-        return self.checkpoint_every or self.evaluation_interval(train_size)
+        return self._steps(self.checkpoint_every or self.evaluate_every, train_size)
+
+    def _steps(self, interval: int | Epochs, train_size: int) -> int:
+        if isinstance(interval, int):
+            return interval
+        return max(1, round(interval.count * self.steps_per_epoch(train_size)))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -103,26 +135,42 @@ class Experiment:
         return dataclasses.replace(codec.from_json(data, cls, names), names=names)
 
     def resolve(self) -> "Experiment":
-        """Returns the experiment with the sizes that the model leaves to the data filled in."""
-        sizes = self.dataset.spec().model_sizes()
+        """Returns the experiment with what only the data can decide filled in: its facts, and the model's sizes."""
+        find = getattr(self.dataset, "resolve", None)
+        experiment = dataclasses.replace(self, dataset=find()) if find else self
+        sizes = {"num_classes": self.task.num_outputs(experiment.dataset.spec())}
 
         def fill(node: Node) -> Any:
             left_open = node.value is None and isinstance(node.owner, nn.Module)
             return sizes.get(node.field) if left_open else node.value
 
-        return _rebuild(self, fill)
+        return _rebuild(experiment, fill)
 
     def check(self) -> None:
         """Raises RequestError if a field is not what its annotation allows, or if the fields do not fit each other."""
         for node in walk(self):
             try:
+                if isinstance(node.value, np.ndarray):
+                    continue  # an array says itself what it is
                 if dataclasses.is_dataclass(node.value):
                     codec.check_kind(node.value, node.annotation)
                 elif node.is_leaf and not (isinstance(node.owner, tuple) or codec.has_default(node.owner, node.field)):
                     codec.from_json(codec.to_json(node.value, self.names), node.annotation, self.names)
             except RequestError as error:
                 raise RequestError(f"{node.path}: {error}") from None
-        size, batch_size = self.dataset.spec().sizes["train"], self.training.batch_size
+        training = self.training
+        if training.batch_size % training.micro_batches:
+            raise RequestError(
+                f"training.micro_batches: a batch of {training.batch_size} cannot be cut into {training.micro_batches} "
+                "equal parts"
+            )
+
+    def check_fit(self) -> None:
+        """Raises RequestError if the training does not fit the data; for a resolved experiment."""
+        sizes, batch_size = self.dataset.spec().sizes, self.training.batch_size
+        size = sizes["train"]
+        if self.training.patience is not None and "validation" not in sizes:
+            raise RequestError("training.patience: the data has no validation split to wait for")
         if batch_size > size:
             raise RequestError(f"training.batch_size: {batch_size} is more than the {size:,} training examples")
         if (steps := self.training.num_steps(size)) * batch_size > MAX_POSITION:
@@ -160,7 +208,8 @@ class Node:
             hints = annotations(type(value)).items()
             return [Node(prefix + name, getattr(value, name), hint, value) for name, hint in hints]
         if isinstance(value, tuple) and any(dataclasses.is_dataclass(element) for element in value):
-            return [Node(f"{prefix}{index}", element, Any, value) for index, element in enumerate(value)]
+            kinds = codec.element_annotations(self.annotation, len(value))
+            return [Node(f"{prefix}{index}", one, kinds[index], value) for index, one in enumerate(value)]
         return []
 
     @property

@@ -41,6 +41,7 @@ NonNegativeNumber: TypeAlias = Annotated[float, NumberMark(), Range(0)]
 FractionNumber: TypeAlias = Annotated[float, NumberMark(), Range(0, 1)]
 SeedNumber: TypeAlias = Annotated[int, NumberMark(), Range(0, 2**31 - 1)]
 
+PositiveFloat: TypeAlias = Annotated[float, Range(0, above=True)]
 PositiveInt: TypeAlias = Annotated[int, Range(1)]
 NonNegativeInt: TypeAlias = Annotated[int, Range(0)]
 

@@ -12,7 +12,7 @@ import inspect
 import itertools
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -87,10 +87,14 @@ def did_you_mean(name: str, known: Iterable[str], count: int = 1, prefix: str = 
 
 
 class Names:
-    """Looks public names up, both ways; those of `module`, the experiment's own file, too."""
+    """Looks public names up, both ways; those of `module`, the experiment's own file, too.
 
-    def __init__(self, module: types.ModuleType | None = None) -> None:
+    `arrays` are the arrays in memory that the file's experiment has, by their SHA-256.
+    """
+
+    def __init__(self, module: types.ModuleType | None = None, arrays: Mapping[str, np.ndarray] | None = None) -> None:
         self.module = module
+        self.arrays = arrays or {}
         self._public = {**(_members(module) if module else {}), **_shared()}
         self._short = []
         for name, member in self._public.items():

@@ -1,5 +1,8 @@
 """Data parallelism: the batch is cut over the devices, everything else is on all of them."""
 
+import contextlib
+import os
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -27,6 +30,23 @@ def make_mesh(batch_size: int) -> Mesh:
 def replicated(mesh: Mesh) -> NamedSharding:
     """Returns the sharding of what is whole on every device."""
     return NamedSharding(mesh, PartitionSpec())
+
+
+def batches_over(mesh: Mesh) -> NamedSharding:
+    """Returns the sharding of windows, (batches, batch, ...): each batch is cut over the devices."""
+    return NamedSharding(mesh, PartitionSpec(None, "data"))
+
+
+def device_memory(mesh: Mesh) -> int:
+    """Returns the bytes of memory that a device has in all; on a CPU, what the machine or its container has."""
+    device = mesh.devices.flat[0]
+    if device.platform != "cpu":
+        return int((device.memory_stats() or {}).get("bytes_limit", 2**63))
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")] if hasattr(os, "sysconf") else [2**63]
+    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):
+            limits.append(int(Path(file).read_text()))
+    return min(limits)
 
 
 def shard_batch(batch: Any, mesh: Mesh) -> Any:

@@ -19,14 +19,16 @@ class TrainState:
       params: the model's parameters.
       model_state: the model's other collections, such as running statistics; {} for most models.
       optimizer_state: optax state of the parameters that are not frozen.
+      average: running average of the parameters, which evaluation uses; None without `Optimizer.ema_decay`.
     """
 
     step: Int[Array, ""]
     params: Any
     model_state: Any
     optimizer_state: Any
+    average: Any = None
 
     @property
     def variables(self) -> dict[str, Any]:
-        """What `model.apply` takes."""
-        return {"params": self.params, **self.model_state}
+        """What `model.apply` takes to evaluate or predict."""
+        return {"params": self.params if self.average is None else self.average, **self.model_state}

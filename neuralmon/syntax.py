@@ -65,6 +65,8 @@ def write_text(data: Any) -> str:
         case {"type": str(name), **fields}:
             parts = [f"{key}={write_text(value)}" for key, value in fields.items() if key != "*"]
             return f"{_short(name)}({', '.join([*map(write_text, data.get('*', ())), *parts])})"
+        case {"array": str(kind), "sha256": str()}:
+            return f"<{kind}>"
         case {"dict": dict(items)} if len(data) == 1:
             return f"{{{', '.join(f'{key!r}: {write_text(value)}' for key, value in items.items())}}}"
         case list():

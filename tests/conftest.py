@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 # Before jax starts, and inherited by the tests' processes: what one of them compiled, none compiles again.
@@ -14,8 +15,28 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 import pytest
 
 import neuralmon as nm
+from neuralmon.training import pictures
 
 ROOT = Path(__file__).parents[1]
+
+
+_DRAWS = {name: getattr(pictures.Pictures, name) for name in ("begin", "end")}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_figures() -> Iterator[None]:
+    """Runs draw no figures, which take seconds, but in tests that are about them."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in _DRAWS:
+            patch.setattr(pictures.Pictures, name, lambda *_: None)
+        yield
+
+
+@pytest.fixture
+def draws_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that are about figures."""
+    for name, method in _DRAWS.items():
+        monkeypatch.setattr(pictures.Pictures, name, method)
 
 
 @pytest.fixture(scope="session")

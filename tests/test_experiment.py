@@ -12,7 +12,8 @@ import pytest
 import neuralmon as nm
 from neuralmon import codec
 from neuralmon.catalog import shipped
-from neuralmon.experiment import merge, replace_at, split, walk
+from neuralmon.experiment import Epochs, merge, replace_at, split, walk
+from neuralmon.training.check import check
 
 
 class Tower(nn.Module):
@@ -24,7 +25,7 @@ class Tower(nn.Module):
 
 def make(**parts: object) -> nm.Experiment:
     defaults = {
-        "dataset": nm.data.Mnist(shift=2),
+        "dataset": nm.data.Mnist(augment=(nm.data.Shift(2),)),
         "model": nm.models.CNN(dropout=0.4),
         "task": nm.tasks.Classification(label_smoothing=0.1),
         "optimizer": nm.optim.SGD(learning_rate=nm.optim.Linear(peak=1), momentum=0.9, clip_norm=None),
@@ -39,7 +40,8 @@ def text(experiment: nm.Experiment) -> str:
 def test_numbers_are_the_marked_fields_and_nothing_else() -> None:
     _, numbers = split(make())
     assert numbers.keys() == {
-        "dataset.shift", "model.dropout", "model.kernel_init.scale", "model.output_init.scale", "model.bias_init.value",
+        "dataset.augment.0.pixels", "model.dropout",
+        "model.kernel_init.scale", "model.output_init.scale", "model.bias_init.value",
         "task.label_smoothing", "optimizer.learning_rate.peak", "optimizer.learning_rate.warmup",
         "optimizer.learning_rate.end", "optimizer.momentum", "training.seed",
     }  # fmt: skip
@@ -64,7 +66,7 @@ def test_merge_undoes_split(name: str) -> None:
 
 
 def test_experiments_that_differ_in_numbers_have_one_structure() -> None:
-    one, other = make(), make(dataset=nm.data.Mnist(shift=0.5), training=nm.Training(seed=3))
+    one, other = make(), make(dataset=nm.data.Mnist(augment=(nm.data.Shift(0.5),)), training=nm.Training(seed=3))
     assert text(split(one)[0]) == text(split(other)[0])
     assert text(split(one)[0]) != text(split(make(dataset=nm.data.Mnist()))[0])
     assert text(split(one)[0]) != text(split(make(training=nm.Training(batch_size=3)))[0])
@@ -135,7 +137,7 @@ def test_boundaries_are_a_function_of_the_step_alone() -> None:
             epochs=draw.randint(1, 4),
             steps=draw.choice([None, draw.randint(1, 200)]),
             steps_per_chunk=draw.randint(1, 30),
-            evaluate_every=draw.choice([None, draw.randint(1, 40)]),
+            evaluate_every=draw.choice([Epochs(1), Epochs(0.4), draw.randint(1, 40)]),
             checkpoint_every=draw.choice([None, draw.randint(1, 40)]),
         )
         size = draw.randint(training.batch_size, 200)
@@ -172,7 +174,7 @@ def test_boundaries_are_a_function_of_the_step_alone() -> None:
 )
 def test_check_names_the_place_and_what_is_allowed(path: str, value: object, message: str) -> None:
     with pytest.raises(nm.RequestError, match=message):
-        replace_at(make(), path, value).check()
+        check(replace_at(make(), path, value))
 
 
 def test_check_lets_an_experiment_made_in_memory_pass() -> None:

@@ -19,10 +19,12 @@ class Blobs:
     Attributes:
       shift: largest shift of training images in pixels; None: no shift.
       train_size: number of training examples.
+      pipeline: "device", "stream" or "auto".
     """
 
     shift: nm.fields.NonNegativeNumber | None = 1
     train_size: int = 600
+    pipeline: str = "auto"
 
     def spec(self) -> nm.data.Spec:
         features = {"inputs": jax.ShapeDtypeStruct((8, 8, 1), np.uint8), "targets": jax.ShapeDtypeStruct((), np.int32)}

@@ -1,6 +1,59 @@
 """Datasets, the order in which their examples come, and how batches are made of them."""
 
-from neuralmon.data.dataset import Batch, Dataset, Spec
+from neuralmon.data.augment import (
+    Augmentation,
+    Colour,
+    Crop,
+    CutMix,
+    Cutout,
+    Flip,
+    Mixup,
+    Noise,
+    RandomResizedCrop,
+    Rotate,
+    Shift,
+)
+from neuralmon.data.dataset import Batch, Column, Dataset, Rows, Spec
+from neuralmon.data.images.folder import ImageFolder
+from neuralmon.data.labelled import Facts, LabelledDataset, TableColumn
 from neuralmon.data.mnist import Mnist
+from neuralmon.data.splits import ChronologicalSplit, RandomSplit, Split
+from neuralmon.data.tables.arrays import Arrays
+from neuralmon.data.tables.csv_dataset import Csv
+from neuralmon.data.tables.iris import Iris
+from neuralmon.data.tables.moons import Moons
+from neuralmon.data.tables.sunspots import Sunspots
+from neuralmon.data.tfds.dataset import Tfds
 
-__all__ = ["Batch", "Dataset", "Mnist", "Spec"]
+__all__ = [
+    "Arrays",
+    "Augmentation",
+    "Batch",
+    "ChronologicalSplit",
+    "Colour",
+    "Column",
+    "Crop",
+    "Csv",
+    "CutMix",
+    "Cutout",
+    "Dataset",
+    "Facts",
+    "Flip",
+    "ImageFolder",
+    "Iris",
+    "LabelledDataset",
+    "Mixup",
+    "Mnist",
+    "Moons",
+    "Noise",
+    "RandomResizedCrop",
+    "RandomSplit",
+    "Rotate",
+    "Rows",
+    "Shift",
+    "Spec",
+    "Split",
+    "Sunspots",
+    "TableColumn",
+    "Tfds",
+]

@@ -1,8 +1,9 @@
 """The contract of a dataset."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import jax
 import numpy as np
@@ -12,28 +13,80 @@ from jaxtyping import Array
 Batch: TypeAlias = Mapping[str, Array]
 
 
+@runtime_checkable
+class Column(Protocol):
+    """One feature of all examples of a split: an array, a memory-mapped one, or what reads examples when asked."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of examples, then one example's shape."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The type of the elements."""
+        ...
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        """Returns the examples with these numbers, in this order."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """Some rows of a column, in any order and as often as one likes: a column again, of which nothing is copied."""
+
+    column: Any
+    rows: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """See `Column.shape`."""
+        return (len(self.rows), *self.column.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype:
+        """See `Column.dtype`."""
+        return np.dtype(self.column.dtype)
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        """See `Column.__getitem__`."""
+        return np.asarray(self.column[self.rows[rows]])
+
+
+def whole(column: Any) -> np.ndarray:
+    """Returns all examples of a column, in memory."""
+    return column if isinstance(column, np.ndarray) else np.asarray(column[np.arange(column.shape[0])])
+
+
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """What is known of a dataset before it is read.
+    """What is known of a dataset before its examples are read.
 
     Attributes:
       features: shape and dtype of one example's features as stored, without a batch axis.
       sizes: number of examples of each split: "train", and any of "validation" and "test".
       class_names: names of the classes in the order of their numbers; () where the targets are no classes.
+      target_mean: what `prepare` subtracts from numeric targets before they are divided by `target_stddev`, so that
+        metrics and predictions can be given in the data's own units; one number for each target, or () for none.
+      target_stddev: what `prepare` divides numeric targets by; as many as in `target_mean`.
     """
 
     features: Mapping[str, jax.ShapeDtypeStruct]
     sizes: Mapping[str, int]
     class_names: tuple[str, ...] = ()
+    target_mean: tuple[float, ...] = ()
+    target_stddev: tuple[float, ...] = ()
 
     @property
     def num_classes(self) -> int | None:
         """Number of classes, or None."""
         return len(self.class_names) or None
 
-    def model_sizes(self) -> dict[str, int]:
-        """Returns the sizes that a model may leave to the data by saying None."""
-        return {} if self.num_classes is None else {"num_classes": self.num_classes}
+    def stored_bytes(self) -> int:
+        """Returns how much memory all examples take as stored."""
+        example = sum(math.prod(feature.shape) * feature.dtype.itemsize for feature in self.features.values())
+        return example * sum(self.sizes.values())
 
     def batch(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
         """Returns the shapes of a batch as stored, `weights` (batch,) float32 included."""
@@ -46,19 +99,31 @@ class Spec:
 
 @runtime_checkable
 class Dataset(Protocol):
-    """What the examples are. Implementations are frozen dataclasses."""
+    """What the examples are. Implementations are frozen dataclasses; for labelled ones see `LabelledDataset`.
+
+    What a dataset may have beside these three methods:
+
+    - `pipeline`, a field: "auto", "device" or "stream" (see `LabelledDataset`); without it, "auto".
+    - `resolve()`, which returns the dataset with what only the data can decide filled in; called once, before the rest.
+    - `read_inputs(path)`, which returns (names, inputs as stored) of new examples in a file or folder, for predictions.
+    """
 
     def spec(self) -> Spec:
-        """Returns what is known without reading the data."""
+        """Returns what is known without reading the examples."""
         ...
 
-    def load(self) -> Mapping[str, Mapping[str, np.ndarray]]:
-        """Returns every split's features as stored, each with the examples as its first axis."""
+    def load(self) -> Mapping[str, Mapping[str, Any]]:
+        """Returns every split's features as stored: arrays or other `Column`s.
+
+        It opens what can be read a few examples at a time (files, memory-mapped arrays) rather than reading it: of a
+        dataset that is streamed, only the examples of a few batches are in memory.
+        """
         ...
 
     def prepare(self, key: Array, batch: Batch, train: bool) -> Batch:
         """Returns the batch as the model takes it: converted, normalised and, if `train`, augmented.
 
-        Pure and traced: it runs inside the compiled step. `key` is used only if `train`.
+        Pure and traced: it runs inside the compiled step. `key` is used only if `train`. There are no targets in a
+        batch that is to be predicted.
         """
         ...

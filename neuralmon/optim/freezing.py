@@ -18,7 +18,8 @@ def path_name(path: tuple[Any, ...]) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+def matches(name: str, patterns: tuple[str, ...]) -> bool:
+    """Returns whether one of the patterns means the parameter called `name`."""
     return any(fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(name, f"{pattern}/*") for pattern in patterns)
 
 
@@ -27,7 +28,7 @@ def partition(tree: Tree, patterns: tuple[str, ...]) -> tuple[Tree, Tree]:
 
     def keep(frozen: bool) -> Tree:
         return jax.tree_util.tree_map_with_path(
-            lambda path, leaf: leaf if _matches(path_name(path), patterns) == frozen else None, tree
+            lambda path, leaf: leaf if matches(path_name(path), patterns) == frozen else None, tree
         )
 
     return keep(False), keep(True)
@@ -43,4 +44,4 @@ def combine(trainable: Tree, frozen: Tree) -> Tree:
 def unmatched(tree: Tree, patterns: tuple[str, ...]) -> tuple[str, ...]:
     """Returns the patterns that match no leaf of `tree`: always a mistake."""
     names = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
-    return tuple(pattern for pattern in patterns if not any(_matches(name, (pattern,)) for name in names))
+    return tuple(pattern for pattern in patterns if not any(matches(name, (pattern,)) for name in names))

@@ -1,4 +1,7 @@
-"""Optimizers over optax: frozen dataclasses that say the direction of a step; the rest of it is the same for all."""
+"""What all optimizers share, and gradient descent.
+
+Optimizers are frozen dataclasses over optax. A class says the direction of a step; the rest is the same for all.
+"""
 
 import abc
 import dataclasses
@@ -8,6 +11,7 @@ import jax
 import optax
 
 from neuralmon.fields import FractionNumber, NonNegativeNumber, PositiveNumber
+from neuralmon.optim.layer_rates import LayerRate, scale_by_layer_rates
 from neuralmon.optim.schedules import Schedule
 
 
@@ -19,11 +23,16 @@ class Optimizer(abc.ABC):
       learning_rate: a number, or a schedule such as Cosine(peak=1e-3).
       clip_norm: gradients with a larger global norm are scaled down to it; None: never.
       frozen: patterns of the paths of parameters that stand still, such as 'conv_*' or '*/bias'.
+      layer_rates: factors of the learning rate by patterns, such as LayerRate('conv_*', 0.1); the first match counts.
+      ema_decay: evaluation uses a running average of the parameters, which keeps this much of itself at each update,
+        such as 0.999 (less at first, see `averaging.averaged`); None: it uses the parameters themselves.
     """
 
     learning_rate: NonNegativeNumber | Schedule
     clip_norm: PositiveNumber | None = None
     frozen: tuple[str, ...] = ()
+    layer_rates: tuple[LayerRate, ...] = ()
+    ema_decay: FractionNumber | None = None
 
     @abc.abstractmethod
     def direction(self) -> optax.GradientTransformation:
@@ -39,68 +48,43 @@ class Optimizer(abc.ABC):
         descend = optax.scale_by_learning_rate(
             (lambda step: rate.value(step, num_steps)) if isinstance(rate, Schedule) else rate
         )
-        return optax.chain(clip, self.direction(), descend)
+        return optax.chain(clip, self.direction(), descend, scale_by_layer_rates(self.layer_rates))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SGD(Optimizer):
     """Stochastic gradient descent with momentum: v <- m v + g, w <- w - learning_rate v.
 
-    Source: Robbins & Monro 1951; Polyak 1964; Sutskever, Martens, Dahl & Hinton, ICML 2013.
+    Source: Robbins & Monro 1951; Polyak 1964; Nesterov 1983, as in Sutskever, Martens, Dahl & Hinton, ICML 2013.
 
     Attributes:
       momentum: factor m of the velocity; None: no velocity is kept.
+      nesterov: descend along g + m v instead of v; without momentum it changes nothing.
+      weight_decay: this much of each weight is added to its gradient (an L2 penalty), and nothing for biases and the
+        scales of normalisation layers; None: no penalty.
     """
 
     learning_rate: NonNegativeNumber | Schedule = 0.1
     momentum: FractionNumber | None = None
+    nesterov: bool = False
+    weight_decay: NonNegativeNumber | None = None
 
     def direction(self) -> optax.GradientTransformation:
         """See `Optimizer.direction`."""
-        return optax.identity() if self.momentum is None else optax.trace(self.momentum)
+        penalty = optax.identity() if self.weight_decay is None else decay_weights(self.weight_decay)
+        velocity = optax.identity() if self.momentum is None else optax.trace(self.momentum, self.nesterov)
+        return optax.chain(penalty, velocity)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Adam(Optimizer):
-    """Adam: the running mean of the gradient over the root of the running mean of its square.
-
-    Source: Kingma & Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015, algorithm 1.
-
-    Attributes:
-      b1: decay of the mean of the gradient.
-      b2: decay of the mean of its square.
-      eps: added to the denominator.
-    """
-
-    learning_rate: NonNegativeNumber | Schedule = 1e-3
-    b1: FractionNumber = 0.9
-    b2: FractionNumber = 0.999
-    eps: PositiveNumber = 1e-8
-
-    def direction(self) -> optax.GradientTransformation:
-        """See `Optimizer.direction`."""
-        return optax.scale_by_adam(self.b1, self.b2, self.eps)
+def decay_weights(strength: Any) -> optax.GradientTransformation:
+    """Returns the transformation that adds `strength` times the parameters, where `is_weight` says so."""
+    return optax.add_decayed_weights(strength, mask=is_weight)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class AdamW(Adam):
-    """Adam with decoupled weight decay, which biases and the scales of normalisation layers are spared.
+def is_weight(params: Any) -> Any:
+    """Returns, as a tree of booleans, what is no bias and no scale of a normalisation layer."""
 
-    Source: Loshchilov & Hutter, "Decoupled Weight Decay Regularization", ICLR 2019, algorithm 2.
-
-    Attributes:
-      weight_decay: each step takes learning_rate * weight_decay off every decayed weight, relative to its size.
-    """
-
-    weight_decay: NonNegativeNumber = 1e-2
-
-    def direction(self) -> optax.GradientTransformation:
-        """See `Optimizer.direction`."""
-        return optax.chain(super().direction(), optax.add_decayed_weights(self.weight_decay, mask=_decayed))
-
-
-def _decayed(params: Any) -> Any:
-    def is_decayed(path: tuple[Any, ...], _: Any) -> bool:
+    def is_one(path: tuple[Any, ...], _: Any) -> bool:
         return jax.tree_util.keystr(path[-1:], simple=True) not in ("bias", "scale")
 
-    return jax.tree_util.tree_map_with_path(is_decayed, params)
+    return jax.tree_util.tree_map_with_path(is_one, params)

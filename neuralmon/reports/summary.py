@@ -3,42 +3,32 @@
 Everything is found by abstract evaluation: no data is read, nothing is computed or compiled.
 """
 
-import math
-import re
+import dataclasses
 import textwrap
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import flax.linen as nn
 import jax
-from jax.extend.core import jaxprs_in_params
 
 from neuralmon import codec
 from neuralmon.errors import RequestError
 from neuralmon.experiment import Experiment
 from neuralmon.names import Names
-from neuralmon.ops import reference
 from neuralmon.optim import freezing
-from neuralmon.training.program import apply_model, initial_variables
+from neuralmon.optim.layer_rates import LayerRate, rate_of_each
+from neuralmon.training.flops import trace_forward
 
 _COLUMNS = ("layer, parameter", "kind", "output, shape", "parameters", "FLOPs", "initialiser")
-_MARK = re.compile(r"module<(.*?)>")
 
 
 def summary(experiment: Experiment) -> str:
     """Returns the text that `--mode=summary` prints for a resolved experiment."""
-    batch_size, model, dataset = experiment.training.batch_size, experiment.model, experiment.dataset
-    layers: dict[str, nn.Module] = {}
-    outputs: dict[str, str] = {}
-    examples = dataset.spec().batch(batch_size)
-    batch = jax.eval_shape(lambda batch: dataset.prepare(jax.random.key(0), batch, False), examples)
-    variables = jax.eval_shape(lambda: initial_variables(experiment, jax.random.key(0)))
-    with reference(), nn.intercept_methods(_recorder(layers, outputs)):
-        forward = jax.make_jaxpr(lambda variables, inputs: apply_model(model, variables, inputs, train=False))
-        flops = _flops(forward(variables, batch["inputs"]).jaxpr, "")
+    batch_size, optimizer = experiment.training.batch_size, experiment.optimizer
+    forward = trace_forward(experiment)
+    flops, layers, variables = forward.flops, forward.modules, forward.variables
     params = _by_name(variables.get("params", {}))
-    frozen = _by_name(freezing.partition(variables.get("params", {}), experiment.optimizer.frozen)[1])
+    frozen = _by_name(freezing.partition(variables.get("params", {}), optimizer.frozen)[1])
+    rates = rate_of_each(variables.get("params", {}), optimizer.layer_rates)
 
     rows = []
     for path in dict.fromkeys([*layers, *(name.rpartition("/")[0] for name in params), *flops]):
@@ -47,9 +37,9 @@ def summary(experiment: Experiment) -> str:
             continue
         kind, fields = (type(layers[path]).__name__, vars(layers[path])) if path in layers else ("", {})
         costs = f"{sum(params[name].size for name in own):,}", f"{flops[path] // batch_size:,}"
-        rows.append((path or "(model)", kind, outputs.get(path, ""), *costs, ""))
+        rows.append((path or "(model)", kind, forward.outputs.get(path, ""), *costs, ""))
         for name in sorted(own, key=lambda name: -params[name].ndim):  # kernels come first
-            state = "frozen" if name in frozen else "trainable"
+            state = "frozen" if name in frozen else _rate(rates[name])
             initialiser = _initialiser(fields.get(f"{name.rpartition('/')[2]}_init"), experiment.names)
             rows.append((f"  {name}", state, str(params[name].shape), f"{params[name].size:,}", "", initialiser))
 
@@ -64,14 +54,20 @@ def summary(experiment: Experiment) -> str:
                    "convolutions; elementwise work is not counted, the body of a `while` loop once",
         "training": f"about {3 * flops.total():.3g} FLOPs a step: 3 x forward x {batch_size} examples",
     }  # fmt: skip
-    title = experiment.name or type(model).__name__
-    note = f"Output shapes are of a batch of {batch_size}, FLOPs of one example's forward pass."
-    sections = ([title], _items(_parts(experiment)), _table(rows), [note], _items(totals))
+    title = experiment.name or type(experiment.model).__name__
+    notes = [f"Output shapes are of a batch of {batch_size}, FLOPs of one example's forward pass."]
+    if optimizer.layer_rates:
+        notes.append("A rate is the factor of the learning rate.")
+    sections = ([title], _items(_parts(experiment)), _table(rows), notes, _items(totals))
     return "\n\n".join("\n".join(line.rstrip() for line in section) for section in sections)
 
 
 def _parts(experiment: Experiment) -> dict[str, str]:
     training, sizes = experiment.training, experiment.dataset.spec().sizes
+    # What the data decided is said below, so that the line can be pasted into an experiment.
+    dataset: Any = experiment.dataset
+    if getattr(dataset, "facts", None) is not None:
+        experiment = dataclasses.replace(experiment, dataset=dataclasses.replace(dataset, facts=None))
     return {
         **{name: codec.format(getattr(experiment, name), experiment.names)
            for name in ("dataset", "model", "task", "optimizer", "training")},
@@ -97,42 +93,8 @@ def _by_name(tree: Any) -> dict[str, Any]:
     return {freezing.path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
-def _recorder(layers: dict[str, nn.Module], outputs: dict[str, str]) -> Callable[..., Any]:
-    """Returns an interceptor that notes modules and output shapes by path, and marks their equations with the path."""
-
-    def interceptor(call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
-        path = "/".join(context.module.path)
-        layers.setdefault(path, context.module)
-        with jax.named_scope(f"module<{path}>"):
-            output = call(*args, **kwargs)
-        if context.method_name == "__call__":
-            outputs[path] = str(jax.tree.map(jax.numpy.shape, output))
-        return output
-
-    return interceptor
-
-
-def _flops(jaxpr: Any, module: str) -> Counter[str]:
-    """Returns FLOPs by the path of the innermost module; equations without a mark belong to `module`.
-
-    A convolution's padding counts, but not the zeros that a transposed one puts between its inputs.
-    """
-    total: Counter[str] = Counter()
-    for equation in jaxpr.eqns:
-        kind, params = equation.primitive.name, equation.params
-        path = (_MARK.findall(str(equation.source_info.name_stack)) or [module])[-1]
-        if kind == "dot_general":
-            left, ((contracted, _), _) = equation.invars[0].aval.shape, params["dimension_numbers"]
-            total[path] += 2 * equation.outvars[0].aval.size * math.prod(left[axis] for axis in contracted)
-        elif kind == "conv_general_dilated":
-            kernel, features = equation.invars[1].aval.shape, params["dimension_numbers"].rhs_spec[0]
-            window = math.prod(size for axis, size in enumerate(kernel) if axis != features)
-            total[path] += 2 * equation.outvars[0].aval.size * window // math.prod(params["lhs_dilation"])
-        elif bodies := [_flops(body, path) for body in jaxprs_in_params(params)]:
-            times = params["length"] if kind == "scan" else 1
-            for body in [max(bodies, key=Counter.total)] if kind == "cond" else bodies:  # the costliest branch
-                total.update({inner: times * count for inner, count in body.items()})
-    return total
+def _rate(rate: LayerRate | None) -> str:
+    return "trainable" if rate is None else f"rate x {float(rate.factor):g}"
 
 
 def _initialiser(value: Any, names: Names) -> str:

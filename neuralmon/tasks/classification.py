@@ -11,6 +11,9 @@ from jaxtyping import Array, Float
 
 from neuralmon.data import Batch, Spec
 from neuralmon.fields import FractionNumber
+from neuralmon.tasks.decisions import precision_recall_f1
+from neuralmon.tasks.shapes import output_shape, said, target_shape
+from neuralmon.tasks.sums import counted, mean, table, weighted_sum
 from neuralmon.tasks.task import Sums
 
 
@@ -27,6 +30,10 @@ class Classification:
 
     label_smoothing: FractionNumber = 0.0
 
+    def num_outputs(self, spec: Spec) -> int | None:
+        """See `Task.num_outputs`."""
+        return spec.num_classes
+
     def loss(self, outputs: Float[Array, "batch classes"], batch: Batch) -> tuple[tuple[Array, Array], Sums]:
         """See `Task.loss`."""
         targets, weights = batch["targets"], batch["weights"]
@@ -34,12 +41,11 @@ class Classification:
         true_class = jnp.take_along_axis(log_probabilities, targets[:, None], axis=-1)[:, 0]
         smoothing = jnp.asarray(self.label_smoothing, jnp.float32)
         # A class masked by a logit of -inf is no harm without smoothing, but 0 * -inf is NaN.
-        mean = jnp.where(smoothing > 0, log_probabilities, 0.0).mean(axis=-1)
-        losses = -(1.0 - smoothing) * true_class - smoothing * mean
-        count = weights.sum()
-        loss_sum = (losses * weights).sum()
+        evenly = jnp.where(smoothing > 0, log_probabilities, 0.0).mean(axis=-1)
+        losses = -(1.0 - smoothing) * true_class - smoothing * evenly
+        loss_sum, count = weighted_sum(losses, weights), weights.sum()
         correct = (jnp.argmax(outputs, axis=-1) == targets).astype(jnp.float32)
-        return (loss_sum, count), {"loss": (loss_sum, count), "accuracy": ((correct * weights).sum(), count)}
+        return (loss_sum, count), {"loss": (loss_sum, count), "accuracy": (weighted_sum(correct, weights), count)}
 
     def metrics(self, outputs: Float[Array, "batch classes"], batch: Batch) -> Sums:
         """See `Task.metrics`. `confusion[i, j]` counts examples of class i that were taken for class j."""
@@ -53,8 +59,8 @@ class Classification:
         in_top5 = (ahead.sum(axis=-1) < 5).astype(jnp.float32)
         taken_for = jnp.argmax(outputs, axis=-1)
         # Counts in int32 stay exact beyond the 2^24 that float32 ends at.
-        confusion = jnp.zeros((classes, classes), jnp.int32).at[targets, taken_for].add(weights.astype(jnp.int32))
-        return {**sums, "top5": ((in_top5 * weights).sum(), count), "confusion": (confusion, count)}
+        confusion = jnp.zeros((classes, classes), jnp.int32).at[targets, taken_for].add(counted(weights))
+        return {**sums, "top5": (weighted_sum(in_top5, weights), count), "confusion": (confusion, count)}
 
     def report(self, sums: Mapping[str, tuple[np.ndarray, np.ndarray]], spec: Spec) -> dict[str, Any]:
         """Returns loss, accuracy and, from evaluations, top5 (if there are over 5 classes), macro averages and tables.
@@ -62,30 +68,23 @@ class Classification:
         Precision, recall and F1 of a class that was never predicted, or never occurs, are 0.
         """
         result: dict[str, Any] = {
-            name: float(sums[name][0] / max(sums[name][1], 1)) for name in ("loss", "accuracy", "top5") if name in sums
+            name: float(mean(sums[name])) for name in ("loss", "accuracy", "top5") if name in sums
         }
         if "confusion" not in sums:
             return result
         confusion = np.asarray(sums["confusion"][0], np.int64)
         if len(confusion) <= 5:
             result.pop("top5")
-        true_positives = np.diag(confusion).astype(float)
-        occurring, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
+        right, occurring = np.diag(confusion), confusion.sum(axis=1)
         # Exact, where the mean of float sums is only nearly so.
-        result["accuracy"] = float(true_positives.sum() / max(confusion.sum(), 1))
-        precision = true_positives / np.maximum(predicted, 1)
-        recall = true_positives / np.maximum(occurring, 1)
-        f1 = 2 * true_positives / np.maximum(predicted + occurring, 1)
+        result["accuracy"] = float(mean((right.sum(), confusion.sum())))
+        precision, recall, f1 = precision_recall_f1(right, confusion.sum(axis=0), occurring)
         result |= {"precision": float(precision.mean()), "recall": float(recall.mean()), "f1": float(f1.mean())}
-        names = spec.class_names or tuple(str(index) for index in range(len(confusion)))
-        result["per_class"] = {
-            name: {"precision": float(p), "recall": float(r), "f1": float(f), "examples": int(n)}
-            for name, p, r, f, n in zip(names, precision, recall, f1, occurring, strict=True)
-        }
+        result["per_class"] = table(spec.class_names, precision=precision, recall=recall, f1=f1, examples=occurring)
         result["confusion"] = confusion.tolist()
         return result
 
-    def predict(self, outputs: Float[Array, "batch classes"]) -> dict[str, Array]:
+    def predict(self, outputs: Float[Array, "batch classes"], spec: Spec) -> dict[str, Array]:
         """Returns `class` (batch,) and `probabilities` (batch, classes)."""
         return {"class": jnp.argmax(outputs, axis=-1), "probabilities": jax.nn.softmax(outputs.astype(jnp.float32))}
 
@@ -93,11 +92,13 @@ class Classification:
         """See `Task.check`."""
         if spec.num_classes is None:
             return "Classification needs data with classes, and this data has none"
-        shape = getattr(outputs, "shape", None)
-        if shape is None or len(shape) != 2 or shape[1] != spec.num_classes:
+        if targets := target_shape(spec):
+            return f"Classification needs one class an example; this data has targets {targets}: use MultiLabel"
+        shape = output_shape(outputs)
+        if shape is None or shape[1:] != (spec.num_classes,):
             return (
                 f"Classification of {spec.num_classes} classes needs outputs of shape (batch, {spec.num_classes}); "
-                f"the model's are {shape if shape is not None else jax.tree.map(lambda leaf: leaf.shape, outputs)}"
+                f"the model's are {said(outputs)}"
             )
         return None
 

@@ -18,6 +18,10 @@ Sums = Mapping[str, tuple[Array, Array]]
 class Task(Protocol):
     """What the model's output means. Implementations are frozen dataclasses; all methods but `report` are traced."""
 
+    def num_outputs(self, spec: Spec) -> int | None:
+        """Returns how many outputs a model of this data needs, for models that leave it open; None: it cannot say."""
+        ...
+
     def loss(self, outputs: Any, batch: Batch) -> tuple[tuple[Array, Array], Sums]:
         """Returns (sum of the examples' losses, sum of their weights) and cheap metrics for the training curve."""
         ...
@@ -30,8 +34,8 @@ class Task(Protocol):
         """Returns the metrics of the summed `sums`: floats, and tables as nested dicts and lists."""
         ...
 
-    def predict(self, outputs: Any) -> dict[str, Array]:
-        """Returns what the outputs say of each example."""
+    def predict(self, outputs: Any, spec: Spec) -> dict[str, Array]:
+        """Returns what the outputs say of each example; numbers in the data's own units (see `Spec.target_mean`)."""
         ...
 
     def check(self, outputs: jax.ShapeDtypeStruct, spec: Spec) -> str | None:

@@ -126,6 +126,25 @@ class Checkpoints:
             advice = f"put back a copy of {self.folder}, or delete it to start from step 0"
         raise RunError("; ".join([*damaged.values(), advice]))
 
+    def arrays(self, step: int | None = None) -> dict[str, np.ndarray]:
+        """Returns the arrays of a checkpoint by path ("params/Dense_0/kernel"), whatever state they are of.
+
+        Raises:
+          RequestError: there is no such checkpoint; None: there is none at all.
+          RunError: it is damaged.
+        """
+        steps = self.steps()
+        if not steps or (step is not None and step not in steps):
+            raise RequestError(f"{self.folder} holds no checkpoint{'' if step is None else f' of step {step}'}")
+        path = self.folder / str(step or steps[-1])
+        try:
+            stored, arrays = _orbax().metadata(path), jax.device_get(_orbax().load(path))
+            if fingerprint(arrays) != stored.custom_metadata["fingerprint"]:
+                raise ValueError("its arrays do not match their SHA-256")
+        except Exception as damage:
+            raise RunError(f"checkpoint {path} is damaged ({_reason(damage)})") from None
+        return dict(arrays)
+
     def wait(self) -> None:
         """Waits for what is being written; a RunError if it could not be: what had been there before still is."""
         if self._writing is None:

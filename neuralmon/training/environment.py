@@ -3,6 +3,9 @@
 Nothing the user has set is overridden, and `describe` lists what is in force.
 """
 
+import contextlib
+import functools
+import inspect
 import os
 import platform
 import sys
@@ -53,6 +56,38 @@ def configure(devices: int | None = None) -> None:
         import platformdirs
 
         jax.config.update("jax_compilation_cache_dir", str(Path(platformdirs.user_cache_dir("neuralmon")) / "xla"))
+    _mend_cache()
+
+
+def _mend_cache() -> None:
+    """Makes jax delete an entry of the compilation cache that it cannot read.
+
+    A kill in the middle of writing leaves a truncated entry. jax warns of it, compiles, and does not overwrite what is
+    there, so that without this every later launch would warn and compile again. Where jax's internals are not as known
+    here, nothing is done.
+    """
+    try:
+        from jax._src import compilation_cache as cache
+
+        read = cache.get_executable_and_time
+        known = next(iter(inspect.signature(read).parameters)) == "cache_key" and not hasattr(read, "__wrapped__")
+    except (ImportError, AttributeError, ValueError, StopIteration):
+        return
+    if not known:
+        return
+
+    @functools.wraps(read)
+    def read_or_delete(cache_key: str, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return read(cache_key, *args, **kwargs)
+        except Exception:
+            import jax
+
+            with contextlib.suppress(OSError):
+                Path(jax.config.values["jax_compilation_cache_dir"], f"{cache_key}-cache").unlink(missing_ok=True)
+            raise  # jax warns, compiles, and this time stores what it compiled
+
+    cache.get_executable_and_time = read_or_delete
 
 
 def started() -> float:
@@ -64,7 +99,7 @@ def describe() -> dict[str, Any]:
     """Returns the settings in force, the versions and the devices."""
     import jax
 
-    packages = ("neuralmon", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    packages = ("neuralmon", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "grain", "pillow")
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),

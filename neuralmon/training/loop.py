@@ -1,13 +1,14 @@
 """The loop around the compiled program: chunks, evaluations, checkpoints."""
 
+import contextlib
 import dataclasses
 import signal
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import jax
 import numpy as np
@@ -16,9 +17,11 @@ from neuralmon.errors import RunError
 from neuralmon.experiment import Experiment
 from neuralmon.state import TrainState
 from neuralmon.training.checkpoint import Checkpoints
-from neuralmon.training.program import Data, Numbers, Program
+from neuralmon.training.feed import Feed
+from neuralmon.training.profiling import Profile
+from neuralmon.training.program import Numbers, Program
 from neuralmon.training.progress import Progress
-from neuralmon.training.writers import Writers
+from neuralmon.training.writers import SPEED, Writers
 
 
 class Interrupted(KeyboardInterrupt):
@@ -58,82 +61,136 @@ class Loop:
     """Trains from a state to the end of the run.
 
     Attributes:
-      experiment: what is run, resolved.
+      experiment: the resolved experiment.
       program: its compiled functions.
-      numbers: their arguments.
-      data: every split on the device.
-      checkpoints: where states go; None: nowhere.
-      writers: where metrics go.
+      numbers: what they take.
+      feed: its data.
+      checkpoints: where to save, or None.
+      writers: where metrics go beside `history`.
       progress: what one sees.
-      history: every row of metrics, in order.
+      history: a row per chunk and evaluation, so far and from here on.
       workdir: the run's folder, or None.
+      profile: what traces some of the steps, or None.
+      explain: told a step that was not finite by the state before it, says in words where; None: states are not kept
+        for that.
       seconds: what went into training, evaluation and checkpoints.
+      steps: updates done here.
     """
 
     experiment: Experiment
     program: Program
     numbers: Numbers
-    data: Mapping[str, Data]
+    feed: Feed
     checkpoints: Checkpoints | None
     writers: Writers
     progress: Progress
     history: list[dict[str, Any]]
     workdir: Path | None
+    profile: Profile | None = None
+    explain: Callable[[TrainState], str] | None = None
     seconds: dict[str, float] = dataclasses.field(default_factory=lambda: {"training": 0.0, "evaluation": 0.0})
+    steps: int = 0
+
+    def __post_init__(self) -> None:
+        self._validated: tuple[int, dict[str, Any]] | None = None
 
     def run(self, state: TrainState, stop: StopSignals) -> TrainState:
-        """Returns the state after the last step.
+        """Returns the state after the last step or, with `Training.patience`, the one that was best.
 
         Raises:
           RunError: the loss stopped being finite, or the disk failed.
           Interrupted: a signal asked to stop; the state was saved.
         """
-        training = self.experiment.training
-        size = self.experiment.dataset.spec().sizes["train"]
+        training, spec = self.experiment.training, self.experiment.dataset.spec()
+        size = spec.sizes["train"]
         num_steps = training.num_steps(size)
         step = int(state.step)
-        pending: tuple[int, int, dict[str, Any]] | None = None
+        best, waited = self._standing()
+        kept: TrainState | None = None  # the best state, where there is no checkpoint of it
+        pending: tuple[int, int, list[Any]] | None = None
         self._clock = time.monotonic()
-        while step < num_steps:
+        while step < num_steps and not (training.patience and waited >= training.patience):
             end = training.boundary_after(step, size)
-            state, sums = self.program.chunk(self.numbers, state, self.data["train"], np.int32(end - step))
+            state, sums = self._chunk(state, step, end)
             # The previous chunk's metrics are fetched while this one computes, so the device never waits for the host.
             self._settle(pending)
             pending, step = (step, end, sums), end
-            evaluates = step % training.evaluation_interval(size) == 0 or step == num_steps
-            saves = step % training.checkpoint_interval(size) == 0 or step == num_steps
+            evaluates, saves = training.evaluates_at(step, size), training.saves_at(step, size)
             if not (evaluates or saves or stop.received is not None):
                 continue
             self._settle(pending)
             pending = None
-            metrics = self._evaluate(state, step) if evaluates and "validation" in self.data else None
+            metrics = self._evaluate(state, step) if evaluates and "validation" in spec.sizes else None
+            if metrics is not None and training.patience is not None:
+                best, waited = self._standing()
+                saves |= best == step
+                if best == step and self.checkpoints is None:
+                    kept = jax.tree.map(lambda leaf: leaf.copy(), state)
             stopped = stop.received  # Read once: what is not saved must not be said to be.
             if (saves or stopped is not None) and self.checkpoints is not None:
-                self.checkpoints.save(step, state, metrics=_monitored(metrics, self.experiment.task.monitor()[0]))
+                self.checkpoints.save(step, state, metrics=_monitored(metrics, monitor(self.experiment)[0]))
             if stopped is not None and step < num_steps:
                 self._interrupt(stopped, step, num_steps)
-        return state
+        if training.patience is None or best in (None, step):
+            return state
+        self.progress.notice(f"the best state is that of step {best}: it counts as the run's")
+        if kept is not None or self.checkpoints is None:
+            return kept or state
+        like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state)
+        restored = self.checkpoints.restore(like, best)
+        return restored.state if restored else state
 
     def evaluate(self, state: TrainState, split: str) -> dict[str, Any]:
         """Returns the metrics of a split."""
+        step = int(state.step)
+        if split == "validation" and self._validated and self._validated[0] == step:
+            return self._validated[1]
         start = time.monotonic()
-        sums = jax.device_get(self.program.evaluate(self.numbers, state, self.data[split]))
+        metrics = evaluate(self.experiment, self.program, self.numbers, state, self.feed, split)
         self.seconds["evaluation"] += time.monotonic() - start
-        return self.experiment.task.report(sums, self.experiment.dataset.spec())
+        if split == "validation":
+            self._validated = step, metrics
+        return metrics
 
-    def _settle(self, pending: tuple[int, int, dict[str, Any]] | None) -> None:
+    def _chunk(self, state: TrainState, start: int, end: int) -> tuple[TrainState, list[Any]]:
+        sums: list[Any] = []
+        for length, data in self.feed.train(start, end):
+            if self.profile is not None:
+                self.profile.at(start, state)
+            before = jax.tree.map(lambda leaf: leaf.copy(), state) if self.explain else state
+            with self.profile.step(start) if self.profile else contextlib.nullcontext():
+                state, part = self.program.chunk(self.numbers, state, data, np.int32(length))
+            sums.append(part)
+            start += length
+            if len(sums) > 2:
+                jax.block_until_ready(sums[-3])  # or the parts that wait for the device would fill its memory
+            if self.explain and int(part["first_bad_step"]) >= 0:
+                sentence, _, table = self.explain(before).partition("\n")
+                self.progress.notice(table)
+                raise RunError(self._diverged(f"training diverged in {sentence}"))
+        if self.profile is not None:
+            self.profile.at(end, state)
+        return state, sums
+
+    def _settle(self, pending: tuple[int, int, list[Any]] | None) -> None:
         if pending is None:
             return
-        start, end, sums = pending
-        fetched = jax.device_get(sums)
+        start, end, parts = pending
+        fetched = _added(jax.device_get(parts))
         now = time.monotonic()
         elapsed, self._clock = now - self._clock, now
         self.seconds["training"] += elapsed
+        self.steps += end - start
         if (bad_step := int(fetched.pop("first_bad_step"))) >= 0:
-            raise RunError(self._diverged(f"training diverged: in step {bad_step} loss or parameters are not finite"))
+            raise RunError(
+                self._diverged(f"training diverged: in step {bad_step} loss or parameters are not finite")
+                + "; --debug_nans names the layer"
+            )
         metrics = self.experiment.task.report(fetched, self.experiment.dataset.spec())
         self._write(end, "train", metrics)
-        self.progress.train(end, metrics, (end - start) * self.experiment.training.batch_size / elapsed)
+        speed = (end - start) * self.experiment.training.batch_size / elapsed
+        self.writers.write(end, SPEED, {"examples_per_second": speed})
+        self.progress.train(end, metrics, speed)
 
     def _evaluate(self, state: TrainState, step: int) -> dict[str, Any]:
         metrics = self.evaluate(state, "validation")
@@ -143,6 +200,16 @@ class Loop:
         self.progress.evaluation(step, "validation", metrics)
         self._clock = time.monotonic()
         return metrics
+
+    def _standing(self) -> tuple[int | None, int]:
+        """Returns the step of the best evaluation so far, and how many came after it."""
+        name, direction = monitor(self.experiment)
+        rows = [row for row in self.history if row["split"] == "validation" and row.get(name) is not None]
+        if not rows:
+            return None, 0
+        sign = 1.0 if direction == "max" else -1.0
+        best = max(range(len(rows)), key=lambda index: (sign * rows[index][name], -index))
+        return rows[best]["step"], len(rows) - 1 - best
 
     def _write(self, step: int, split: str, metrics: dict[str, Any]) -> None:
         self.history.append({"step": step, "split": split, **metrics})
@@ -160,6 +227,41 @@ class Loop:
         saved = f"saved, launch again with --workdir={self.workdir} to go on" if self.workdir else "nothing was saved"
         name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
         raise Interrupted(number, f"stopped by {name} at step {step} of {num_steps}: {saved}")
+
+
+def evaluate(
+    experiment: Experiment, program: Program, numbers: Numbers, state: TrainState, feed: Feed, split: str
+) -> dict[str, Any]:
+    """Returns the metrics of a split, of which every example counts exactly once."""
+
+    def parts() -> Iterator[Any]:
+        for data in feed.evaluation(split):
+            yield jax.device_get(program.evaluate(numbers, state, data))
+
+    return experiment.task.report(_added(list(parts())), experiment.dataset.spec())
+
+
+_LESS_IS_BETTER = ("loss", "mse", "mae", "rmse", "perplexity")
+
+
+def monitor(experiment: Experiment) -> tuple[str, Literal["max", "min"]]:
+    """Returns the validation metric by which states are compared, and which way is better."""
+    name, direction = experiment.task.monitor()
+    if experiment.training.monitor in (None, name):
+        return name, direction
+    return experiment.training.monitor, "min" if experiment.training.monitor in _LESS_IS_BETTER else "max"
+
+
+def _added(parts: list[Any]) -> Any:
+    """Returns the sums of parts of a chunk or of a split; of bad steps the first."""
+    first, *rest = parts
+    if not rest:
+        return dict(first)
+    bad_steps = [int(part["first_bad_step"]) for part in parts if "first_bad_step" in part]
+    total = jax.tree.map(lambda *leaves: np.sum(leaves, axis=0, dtype=leaves[0].dtype), first, *rest)
+    if bad_steps:
+        total["first_bad_step"] = next((step for step in bad_steps if step >= 0), -1)
+    return total
 
 
 def _monitored(metrics: dict[str, Any] | None, name: str) -> dict[str, float]:

@@ -5,28 +5,34 @@ resuming re-enters them at step t. Numbers (see `neuralmon.fields`) are argument
 """
 
 import dataclasses
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Int
 
 from neuralmon import codec
 from neuralmon.data import Batch
-from neuralmon.data.pipeline import evaluation_batch, num_evaluation_batches, training_batch
+from neuralmon.data.pipeline import (
+    Data,
+    evaluation_batch,
+    num_evaluation_batches,
+    resident_batch,
+    streams,
+    window_batch,
+    window_batches,
+)
 from neuralmon.experiment import Experiment, Training, merge, split, walk
 from neuralmon.optim import freezing
-from neuralmon.parallel import make_mesh, replicated, shard_batch
+from neuralmon.parallel import device_memory, make_mesh, replicated, shard_batch
 from neuralmon.state import TrainState
 from neuralmon.tasks import Sums
+from neuralmon.training.step import apply_model, make_step, takes_train
 
-Data = Mapping[str, Array]
 Numbers = Mapping[str, Any]  # by path: arrays, traced ones or NumPy's
 
 
@@ -41,29 +47,22 @@ class Program:
         loss or the parameters infinite or NaN, or -1.
       evaluate: (numbers, state, data) -> sums over every example exactly once.
       predict: (numbers, state, inputs as stored) -> what the task says of each example.
+      judge: (numbers, state, batch as stored) -> (what `predict` says, each example's loss).
+      window: None: `data` is a whole split, on the device; a number: it is a window of a stream, of so many batches.
     """
 
     init: jax.stages.Wrapped
     chunk: jax.stages.Wrapped
     evaluate: jax.stages.Wrapped
     predict: jax.stages.Wrapped
-
-
-def apply_model(model: nn.Module, variables: Any, inputs: Any, train: bool, **options: Any) -> Any:
-    """Calls `model.apply`, with `train` if the model has that argument."""
-    if _takes_train(model):
-        options["train"] = train
-    return model.apply(variables, inputs, **options)
-
-
-def _takes_train(model: nn.Module) -> bool:
-    return "train" in inspect.signature(type(model).__call__).parameters
+    judge: jax.stages.Wrapped
+    window: int | None
 
 
 def initial_variables(experiment: Experiment, key: Array) -> dict[str, Any]:
     """Returns the model's variables, made for a batch of one."""
     prepared = experiment.dataset.prepare(key, _zeros_like(experiment.dataset.spec().batch(1)), False)
-    options: dict[str, Any] = {"train": False} if _takes_train(experiment.model) else {}
+    options: dict[str, Any] = {"train": False} if takes_train(experiment.model) else {}
     return dict(experiment.model.init({"params": key}, prepared["inputs"], **options))
 
 
@@ -80,78 +79,45 @@ def output_shapes(experiment: Experiment, state: TrainState) -> tuple[Any, Batch
     return jax.eval_shape(outputs, state, experiment.dataset.spec().batch(experiment.training.batch_size))
 
 
-def make_step(experiment: Experiment, num_steps: int, mesh: Mesh) -> Callable[[TrainState, Data], tuple[Any, Sums]]:
-    """Returns the function of one update: (state, data) -> (state, sums)."""
-    seed = jnp.asarray(experiment.training.seed)
-    patterns = experiment.optimizer.frozen
-    transform = experiment.optimizer.transform(num_steps)
-
-    def step(state: TrainState, data: Data) -> tuple[TrainState, Sums]:
-        batch = training_batch(data, seed, state.step, experiment.training.batch_size)
-        batch = shard_batch(batch, mesh)
-        prepare_key, model_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.step))
-        batch = experiment.dataset.prepare(prepare_key, batch, True)
-        trainable, frozen = freezing.partition(state.params, patterns)
-
-        def loss(trainable: Any) -> tuple[Array, tuple[Any, Sums]]:
-            variables = {"params": freezing.combine(trainable, frozen), **state.model_state}
-            rngs, mutable = {"dropout": model_key}, list(state.model_state)
-            outputs, model_state = apply_model(
-                experiment.model, variables, batch["inputs"], train=True, rngs=rngs, mutable=mutable
-            )
-            (loss_sum, count), sums = experiment.task.loss(outputs, batch)
-            return loss_sum / count, (model_state, sums)
-
-        gradients, (model_state, sums) = jax.grad(loss, has_aux=True)(trainable)
-        updates, optimizer_state = transform.update(gradients, state.optimizer_state, trainable)
-        new_state = TrainState(
-            step=state.step + 1,
-            params=freezing.combine(optax.apply_updates(trainable, updates), frozen),
-            model_state=_keep_frozen(state.model_state, dict(model_state), patterns),
-            optimizer_state=optimizer_state,
-        )
-        return new_state, sums
-
-    return step
-
-
-def _keep_frozen(old: Any, new: Any, patterns: tuple[str, ...]) -> Any:
-    """A frozen layer's running statistics stand still like its parameters."""
-
-    def merged(new: Any, old: Any) -> Any:
-        return freezing.combine(freezing.partition(new, patterns)[0], freezing.partition(old, patterns)[1])
-
-    return {name: merged(new[name], old[name]) for name in old}
-
-
 def compiled(experiment: Experiment) -> tuple[Program, dict[str, np.ndarray], Mesh]:
     """Returns a resolved experiment's program, the numbers it takes, and the devices it runs on."""
     structure, numbers = split(experiment)
     mesh = make_mesh(experiment.training.batch_size)
-    return make_train(structure, mesh), numbers, mesh
+    return make_train(structure, mesh, window_of(experiment, mesh)), numbers, mesh
+
+
+def window_of(experiment: Experiment, mesh: Mesh) -> int | None:
+    """Returns how many batches a window of the experiment's data has, or None if the data lives on the device."""
+    if not streams(experiment.dataset, device_memory(mesh)):
+        return None
+    training = experiment.training
+    return window_batches(experiment.dataset.spec(), training.batch_size, training.steps_per_chunk)
 
 
 _programs: dict[Any, Program] = {}
 
 
-def make_train(structure: Experiment, mesh: Mesh) -> Program:
+def make_train(structure: Experiment, mesh: Mesh, window: int | None = None) -> Program:
     """Returns the compiled functions of a resolved experiment's structure; equal structures share them."""
-    num_steps = structure.training.num_steps(structure.dataset.spec().sizes["train"])
-    training = Training(batch_size=structure.training.batch_size, steps=num_steps, seed=structure.training.seed)
+    given = structure.training
+    num_steps = given.num_steps(structure.dataset.spec().sizes["train"])
     # How often a run evaluates or saves, and what it is called, is nothing to the program.
+    training = Training(
+        batch_size=given.batch_size, steps=num_steps, seed=given.seed, micro_batches=given.micro_batches
+    )
     structure = dataclasses.replace(structure, training=training, name="")
     # Types and functions count by identity: a class defined again in a notebook is another class.
     parts = tuple(
         node.value if callable(node.value) and not isinstance(node.value, nn.Module) else type(node.value)
         for node in walk(structure)
     )
-    key = (codec.canonical(structure.to_json()), parts, mesh)
+    key = (codec.canonical(structure.to_json()), parts, mesh, window)
     if key not in _programs:
-        _programs[key] = compile_train(structure, mesh)
+        _programs[key] = compile_train(structure, mesh, window)
     return _programs[key]
 
 
-def compile_train(structure: Experiment, mesh: Mesh) -> Program:
+def compile_train(structure: Experiment, mesh: Mesh, window: int | None = None) -> Program:
     """Returns new compiled functions, as `make_train` does when it has none."""
     num_steps = structure.training.num_steps(structure.dataset.spec().sizes["train"])
     batch_size = structure.training.batch_size
@@ -166,11 +132,22 @@ def compile_train(structure: Experiment, mesh: Mesh) -> Program:
             params=params,
             model_state=variables,
             optimizer_state=experiment.optimizer.transform(num_steps).init(trainable),
+            average=None if experiment.optimizer.ema_decay is None else params,
         )
 
     def chunk(numbers: Numbers, state: TrainState, data: Data, length: Int[Array, ""]) -> tuple[TrainState, Any]:
+        experiment = merge(structure, numbers)
+        update, first = make_step(experiment, num_steps, mesh), state.step
+
+        def one(state: TrainState, data: Data) -> tuple[TrainState, Sums]:
+            if window is None:
+                batch = resident_batch(data, jnp.asarray(experiment.training.seed), state.step, batch_size)
+            else:
+                batch = window_batch(data, state.step - first)
+            return update(state, batch)
+
         # Jitted so that it is traced once, for the shape of its sums and for the loop.
-        step = jax.jit(make_step(merge(structure, numbers), num_steps, mesh), inline=True)
+        step = jax.jit(one, inline=True)
         zeros = _zeros_like(jax.eval_shape(step, state, data)[1])
 
         def body(_: Any, carry: tuple[TrainState, Sums, Array]) -> tuple[TrainState, Sums, Array]:
@@ -190,8 +167,8 @@ def compile_train(structure: Experiment, mesh: Mesh) -> Program:
         experiment = merge(structure, numbers)
 
         def sums_of(index: Int[Array, ""]) -> Sums:
-            batch = shard_batch(evaluation_batch(data, index, batch_size), mesh)
-            batch = experiment.dataset.prepare(jax.random.key(0), batch, False)
+            batch = evaluation_batch(data, index, batch_size) if window is None else window_batch(data, index)
+            batch = experiment.dataset.prepare(jax.random.key(0), shard_batch(batch, mesh), False)
             outputs = apply_model(experiment.model, state.variables, batch["inputs"], train=False)
             return experiment.task.metrics(outputs, batch)
 
@@ -199,12 +176,26 @@ def compile_train(structure: Experiment, mesh: Mesh) -> Program:
             return jax.tree.map(jnp.add, totals, sums_of(index))
 
         zeros = _zeros_like(jax.eval_shape(sums_of, jnp.int32(0)))
-        return jax.lax.fori_loop(0, num_evaluation_batches(data, batch_size), body, zeros)
+        count = num_evaluation_batches(data, batch_size) if window is None else window
+        return jax.lax.fori_loop(0, count, body, zeros)
 
     def predict(numbers: Numbers, state: TrainState, inputs: Any) -> dict[str, Array]:
         experiment = merge(structure, numbers)
         batch = experiment.dataset.prepare(jax.random.key(0), {"inputs": inputs}, False)
-        return experiment.task.predict(apply_model(experiment.model, state.variables, batch["inputs"], train=False))
+        outputs = apply_model(experiment.model, state.variables, batch["inputs"], train=False)
+        return experiment.task.predict(outputs, experiment.dataset.spec())
+
+    def judge(numbers: Numbers, state: TrainState, batch: Batch) -> tuple[dict[str, Array], Array]:
+        experiment = merge(structure, numbers)
+        batch = experiment.dataset.prepare(jax.random.key(0), batch, False)
+        outputs = apply_model(experiment.model, state.variables, batch["inputs"], train=False)
+
+        def loss_of(one: Batch, output: Any) -> Array:
+            alone = jax.tree.map(lambda leaf: leaf[None], (output, dict(one)))
+            return experiment.task.loss(*alone)[0][0]
+
+        losses = jax.vmap(loss_of)({**batch, "weights": jnp.ones_like(batch["weights"])}, outputs)
+        return experiment.task.predict(outputs, experiment.dataset.spec()), losses
 
     return Program(
         # It runs once: at a higher level LLVM takes seconds over the random numbers, to save milliseconds.
@@ -212,6 +203,8 @@ def compile_train(structure: Experiment, mesh: Mesh) -> Program:
         chunk=jax.jit(chunk, donate_argnums=1),
         evaluate=jax.jit(evaluate),
         predict=jax.jit(predict),
+        judge=jax.jit(judge),
+        window=window,
     )
 
 

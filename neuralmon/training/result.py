@@ -1,5 +1,6 @@
 """What a run gives back, from memory or from its folder."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +16,12 @@ from neuralmon.experiment import Experiment
 from neuralmon.parallel import replicated
 from neuralmon.state import TrainState
 from neuralmon.training.checkpoint import Checkpoints, fingerprint
+from neuralmon.training.feed import Feed, Resident, Streamed, resident
+from neuralmon.training.loop import evaluate, monitor
 from neuralmon.training.program import Numbers, Program, compiled
 from neuralmon.training.run_folder import RunFolder
+
+_AT_ONCE = 1024  # examples that are predicted in one call
 
 
 @dataclasses.dataclass
@@ -54,15 +59,27 @@ class Result:
         """
         wanted = self.experiment.dataset.spec().features["inputs"]
         given = np.asarray(inputs)
+        if given.size == 0:
+            raise RequestError("there are no inputs to predict")
         with np.errstate(invalid="ignore"):
             array = given.astype(wanted.dtype)
         if np.issubdtype(wanted.dtype, np.integer) and not np.array_equal(array, given):
             raise RequestError(f"inputs of {given.dtype} do not fit: the dataset stores {wanted.dtype}, unscaled")
         for shape in (wanted.shape, wanted.shape[:-1] if wanted.shape[-1:] == (1,) else wanted.shape):
             if array.shape == shape or array.shape[1:] == shape:
-                program, numbers, _ = compiled(self.experiment)
-                return jax.device_get(program.predict(numbers, self.state, array.reshape(-1, *wanted.shape)))
+                return self._predict(array.reshape(-1, *wanted.shape))
         raise RequestError(f"inputs of shape {array.shape} do not fit: expected (examples, {str(wanted.shape)[1:-1]})")
+
+    def _predict(self, inputs: np.ndarray) -> dict[str, np.ndarray]:
+        program, numbers, _ = compiled(self.experiment)
+        parts = []
+        for start in range(0, len(inputs), _AT_ONCE):
+            part = inputs[start : start + _AT_ONCE]
+            # The last part is filled up: another length would be compiled again.
+            filled = part if len(inputs) <= _AT_ONCE else np.resize(part, (_AT_ONCE, *part.shape[1:]))
+            said = jax.device_get(program.predict(numbers, self.state, filled))
+            parts.append({name: array[: len(part)] for name, array in said.items()})
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def evaluate(self, split_name: str = "test") -> dict[str, Any]:
         """Returns the metrics of the state on a split of the dataset.
@@ -74,8 +91,14 @@ class Result:
         if split_name not in spec.sizes:
             raise RequestError(f"the data has no split {split_name!r}; it has {', '.join(spec.sizes)}")
         program, numbers, mesh = compiled(self.experiment)
-        data = jax.device_put(dict(self.experiment.dataset.load()[split_name]), replicated(mesh))
-        return self.experiment.task.report(jax.device_get(program.evaluate(numbers, self.state, data)), spec)
+        feed: Feed
+        if program.window is None:
+            feed = Resident(resident(self.experiment.dataset, mesh, (split_name,)))
+        else:
+            num_steps = self.experiment.training.num_steps(spec.sizes["train"])
+            feed = Streamed(self.experiment, mesh, program.window, num_steps)
+        with contextlib.closing(feed):
+            return evaluate(self.experiment, program, numbers, self.state, feed, split_name)
 
 
 def abstract_state(program: Program, numbers: Numbers, mesh: Mesh) -> Any:
@@ -120,6 +143,8 @@ def restore(
     record = run.read("result.json") or {}
     if not isinstance(record, dict):
         raise RequestError(f"{run.path / 'result.json'} is damaged")
+    if checkpoint == "latest" and experiment.training.patience is not None and "step" in record:
+        checkpoint = int(record["step"])  # the best state is the run's
     with open_checkpoints(run, experiment, notice) as checkpoints:
         restored = checkpoints.restore(abstract_state(*compiled(experiment)), checkpoint)
     if restored is None:
@@ -138,5 +163,5 @@ def restore(
 def open_checkpoints(run: RunFolder, experiment: Experiment, notice: Callable[[str], None]) -> Checkpoints:
     """Returns the checkpoints of a run, as its experiment says which are kept."""
     return Checkpoints(
-        run.checkpoints, keep_last=experiment.training.keep_last, best=experiment.task.monitor(), notice=notice
+        run.checkpoints, keep_last=experiment.training.keep_last, best=monitor(experiment), notice=notice
     )

@@ -2,59 +2,93 @@
 
 import concurrent.futures
 import contextlib
+import dataclasses
 import datetime
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from neuralmon.data import Dataset, Spec
-from neuralmon.errors import NeuralmonError, RequestError, RunError
-from neuralmon.experiment import Experiment
-from neuralmon.optim import freezing
-from neuralmon.parallel import replicated
+from neuralmon import codec
+from neuralmon.data.permutation import batch_indices_numpy
+from neuralmon.errors import NeuralmonError, RequestError
+from neuralmon.experiment import Experiment, walk
+from neuralmon.state import TrainState
 from neuralmon.training import environment
+from neuralmon.training.check import check, data_shapes
+from neuralmon.training.feed import Feed, Resident, Streamed, resident
+from neuralmon.training.flops import step_flops, utilisation
+from neuralmon.training.initial import initialise_from
 from neuralmon.training.loop import Loop, StopSignals
-from neuralmon.training.program import Data, compiled, output_shapes
+from neuralmon.training.nan_hunt import hunt
+from neuralmon.training.pictures import Pictures
+from neuralmon.training.profiling import Profile, parse_range
+from neuralmon.training.program import compiled
 from neuralmon.training.progress import Progress, progress_for
 from neuralmon.training.result import Result, abstract_state, open_checkpoints, restore
 from neuralmon.training.run_folder import RunFolder, show_changes
+from neuralmon.training.tracker import require
+from neuralmon.training.trackers import tracker
 from neuralmon.training.writers import JsonLines, TensorBoard, Writers
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a run is carried out: what has no influence on its result, but for `init_from`.
+
+    Attributes:
+      allow_changes: go on with a run although numbers of the experiment (never its structure) have changed.
+      init_from: the folder of another run whose parameters this one starts with, as far as they fit.
+      init_patterns: which of them: patterns of their paths, such as 'conv_*'.
+      profile: steps to profile, "100:110"; what is measured lies in the run's folder `profile/`.
+      debug_nans: step by step, so that the layer can be named in which something stops being finite.
+      figures: draw figures into the run's folder `figures/`.
+      writers: where metrics go as well: "wandb", "mlflow".
+      data_workers: processes that read data which is streamed; 0: threads of this one; None: as the data needs.
+    """
+
+    allow_changes: bool = False
+    init_from: str | None = None
+    init_patterns: tuple[str, ...] = ("*",)
+    profile: str | None = None
+    debug_nans: bool = False
+    figures: bool = True
+    writers: tuple[str, ...] = ()
+    data_workers: int | None = None
+
+
 def train(
-    experiment: Experiment,
-    workdir: str | Path | None = None,
-    *,
-    allow_changes: bool = False,
-    progress: Progress | None = None,
+    experiment: Experiment, workdir: str | Path | None = None, *, progress: Progress | None = None, **options: Any
 ) -> Result:
     """Trains an experiment, or goes on with the run in `workdir`, or returns that run's result if it is finished.
 
     Args:
       experiment: what to train.
       workdir: the run's folder; None: nothing is written anywhere.
-      allow_changes: continue a run although numbers of the experiment (never its structure) have changed.
       progress: what one sees meanwhile; None: a live bar on a terminal, else a line per evaluation, on stderr.
+      **options: the fields of `Options`.
 
     Raises:
       RequestError: the experiment, or the folder, does not allow it; found before anything is compiled.
       RunError: training diverged, or the disk failed.
       KeyboardInterrupt: Ctrl-C or SIGTERM; the state was saved.
     """
+    chosen = Options(**options)
+    for name in chosen.writers:
+        require(name)
     experiment = check(experiment)
     with progress or progress_for(sys.stderr, quiet=False) as shown:
         if workdir is None:
-            return _train(experiment, None, shown, lambda **_: None)
+            return _train(experiment, None, shown, lambda **_: None, chosen)
         folder = RunFolder(Path(workdir))
         with folder.locked():
             changes = folder.changes(experiment) if folder.holds_run else {}
-            if changes and not allow_changes:
+            if changes and not chosen.allow_changes:
                 raise RequestError(
                     f"the run in {workdir} was started with other numbers ({show_changes(changes)}); "
                     "give --allow_changes to go on with the new ones, or another --workdir"
@@ -65,55 +99,7 @@ def train(
                 shown.notice(f"the run in {workdir} is finished")
                 return restore(folder, experiment, "latest", shown.notice)
             with _recorded(folder, experiment, changes, shown) as record:
-                return _train(experiment, folder, shown, record)
-
-
-def check(experiment: Experiment) -> Experiment:
-    """Returns the experiment with the sizes that the data decides filled in, if all its parts fit each other.
-
-    Raises:
-      RequestError: they do not.
-    """
-    experiment.check()
-    experiment = experiment.resolve()
-    program, numbers, mesh = compiled(experiment)
-    spec = experiment.dataset.spec()
-    with _explained(f"model: {type(experiment.model).__name__} cannot be applied to this data"):
-        # Traces are kept: compiling these functions later starts from there.
-        state = abstract_state(program, numbers, mesh)
-        outputs, batch = output_shapes(experiment, state)
-    if problem := experiment.task.check(outputs, spec):
-        raise RequestError(f"model and task do not fit: {problem}")
-    with _explained(f"task: {type(experiment.task).__name__} cannot measure this model's outputs"):
-        jax.eval_shape(experiment.task.metrics, outputs, batch)
-    if unmatched := freezing.unmatched(state.params, experiment.optimizer.frozen):
-        names = [freezing.path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(state.params)]
-        raise RequestError(
-            f"optimizer.frozen: no parameter matches {unmatched[0]!r}; the parameters are {', '.join(names[:12])}"
-        )
-    with _explained("the training step cannot be made of these parts"):
-        jax.eval_shape(program.chunk, numbers, state, _training_data(spec, mesh), np.int32(0))
-    return experiment
-
-
-@contextlib.contextmanager
-def _explained(what: str) -> Iterator[None]:
-    """Says of an error inside a part of the experiment which part it is."""
-    try:
-        yield
-    except NeuralmonError:
-        raise
-    except Exception as error:
-        message = (str(error).strip() or "no message").splitlines()[0]
-        raise RequestError(f"{what}: {type(error).__name__}: {message}") from error
-
-
-def _training_data(spec: Spec, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
-    """Returns the shapes of the training data and where it lies; anything less would be compiled a second time."""
-    return {
-        name: jax.ShapeDtypeStruct((spec.sizes["train"], *feature.shape), feature.dtype, sharding=replicated(mesh))
-        for name, feature in spec.features.items()
-    }
+                return _train(experiment, folder, shown, record, chosen)
 
 
 @contextlib.contextmanager
@@ -146,7 +132,9 @@ def _recorded(
     record(status="finished")
 
 
-def _train(experiment: Experiment, folder: RunFolder | None, shown: Progress, record: Callable[..., None]) -> Result:
+def _train(
+    experiment: Experiment, folder: RunFolder | None, shown: Progress, record: Callable[..., None], options: Options
+) -> Result:
     started = environment.started()
     spec = experiment.dataset.spec()
     num_steps = experiment.training.num_steps(spec.sizes["train"])
@@ -164,8 +152,9 @@ def _train(experiment: Experiment, folder: RunFolder | None, shown: Progress, re
         stop = stack.enter_context(StopSignals())
         pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor(1))
         # Reading the data and compiling the program need different cores.
-        loading = pool.submit(_on_devices, experiment.dataset, mesh)
-        checkpoints, restored, writers = None, None, Writers()
+        loading = pool.submit(resident, experiment.dataset, mesh) if program.window is None else None
+        checkpoints, restored, writers, pictures = None, None, Writers(), None
+        profile = _profile(options, num_steps, workdir)
         if folder is not None:
             checkpoints = stack.enter_context(open_checkpoints(folder, experiment, notice))
             restored = checkpoints.restore(abstract_state(program, numbers, mesh))
@@ -173,20 +162,33 @@ def _train(experiment: Experiment, folder: RunFolder | None, shown: Progress, re
             if restored:
                 notice(f"resumed from step {step} of {folder.path}")
             record(step=step or 0)
-            jsonl, events = (
-                JsonLines(folder.path / "metrics.jsonl", step),
-                TensorBoard(folder.path / "tensorboard", step),
-            )
-            writers = stack.enter_context(Writers(jsonl, events))
+            writers = stack.enter_context(_writers(experiment, folder, step, options, notice))
             history = folder.history()
+            if options.figures:
+                pictures = stack.enter_context(Pictures(experiment, program, numbers, folder.path, notice))
         state = restored.state if restored else program.init(numbers)
+        if options.init_from is not None and not restored:
+            state = initialise_from(state, options.init_from, options.init_patterns, notice)
         shown.start(experiment.name or type(experiment.model).__name__, num_steps, int(state.step))
+        cuts, longest = profile.cuts if profile else (), 1 if options.debug_nans else None
+        feed: Feed
+        if program.window is not None:
+            workers = options.data_workers
+            feed = Streamed(experiment, mesh, program.window, int(state.step), cuts, longest, workers, notice)
+            readers = f"{feed.workers} worker processes" if feed.workers else "threads"
+            notice(f"the data, {spec.stored_bytes() / 1e6:,.0f} MB, is streamed by {readers}")
+            stack.callback(feed.close)
         # For data that is still being read.
-        program.chunk.lower(numbers, state, _training_data(spec, mesh), np.int32(0)).compile()
-        data = loading.result()
+        program.chunk.lower(numbers, state, data_shapes(experiment, program, mesh), np.int32(0)).compile()
+        if loading is not None:
+            feed = Resident(loading.result(), cuts, longest)
         seconds = {"startup": time.monotonic() - started}
-        loop = Loop(experiment, program, numbers, data, checkpoints, writers, shown, history, workdir)
-        state = loop.run(state, stop)
+        if pictures is not None and not restored:
+            pool.submit(pictures.begin, feed)
+        explain = partial(_explain, experiment, feed) if options.debug_nans else None
+        loop = Loop(experiment, program, numbers, feed, checkpoints, writers, shown, history, workdir, profile, explain)
+        with profile or contextlib.nullcontext():
+            state = loop.run(state, stop)
         metrics = {name: loop.evaluate(state, name) for name in spec.sizes if name != "train"}
         for name in metrics.keys() - {"validation"}:
             shown.evaluation(num_steps, name, metrics[name])
@@ -195,18 +197,60 @@ def _train(experiment: Experiment, folder: RunFolder | None, shown: Progress, re
         seconds |= {**loop.seconds, "total": time.monotonic() - started}
         result = Result(experiment, state, metrics, history, seconds, workdir)
         if folder is not None:
-            outcome = {"metrics": metrics, "fingerprint": result.fingerprint, "seconds": seconds}
-            folder.write("result.json", {"experiment": experiment.name, "step": num_steps, **outcome})
+            outcome = {
+                "experiment": experiment.name,
+                "step": int(state.step),
+                "metrics": metrics,
+                "fingerprint": result.fingerprint,
+                "seconds": seconds,
+                "throughput": _throughput(experiment, loop, mesh),
+            }
+            folder.write("result.json", outcome)
+            writers.result(int(state.step), outcome)
+        if pictures is not None:
+            pictures.end(state, metrics, feed)
         return result
 
 
-def _on_devices(dataset: Dataset, mesh: Mesh) -> dict[str, Data]:
-    """Reads every split and puts it on every device; what is not as the dataset's spec says is refused."""
-    spec, splits = dataset.spec(), dataset.load()
-    for split, size in spec.sizes.items():
-        for name, feature in spec.features.items():
-            expected, array = f"{feature.dtype}{[size, *feature.shape]}", splits.get(split, {}).get(name)
-            found = "nothing" if array is None else f"{array.dtype}{list(array.shape)}"
-            if found != expected:
-                raise RunError(f"dataset: load() gave {found} as {name!r} of {split!r}, but spec() says {expected}")
-    return {name: dict(jax.device_put(dict(splits[name]), replicated(mesh))) for name in spec.sizes}
+def _profile(options: Options, num_steps: int, workdir: Path | None) -> Profile | None:
+    if options.profile is None:
+        return None
+    if workdir is None:
+        raise RequestError("profile: a trace needs a folder to lie in; give a workdir")
+    profile = Profile(*parse_range(options.profile), workdir / "profile")
+    profile.check(num_steps)
+    return profile
+
+
+def _writers(
+    experiment: Experiment, folder: RunFolder, step: int | None, options: Options, notice: Callable[[str], None]
+) -> Writers:
+    """Returns what metrics are written to, from `step` on."""
+    leaves = [node for node in walk(experiment) if node.is_leaf]
+    parameters = {node.path: codec.format(node.value, experiment.names, annotation=node.annotation) for node in leaves}
+    project = experiment.name or "neuralmon"
+    trackers = [tracker(name, folder.path, project, parameters, notice) for name in options.writers]
+    metrics = JsonLines(folder.path / "metrics.jsonl", step)
+    return Writers(metrics, TensorBoard(folder.path / "tensorboard", step), *trackers)
+
+
+def _explain(experiment: Experiment, feed: Feed, state: TrainState) -> str:
+    """Returns what was not finite in the step after `state`."""
+    training = experiment.training
+    size = experiment.dataset.spec().sizes["train"]
+    rows = batch_indices_numpy(training.seed, int(state.step), training.batch_size, size)
+    batch: dict[str, Any] = {**feed.examples("train", rows), "weights": np.ones(len(rows), np.float32)}
+    return hunt(experiment, state, batch)
+
+
+def _throughput(experiment: Experiment, loop: Loop, mesh: Mesh) -> dict[str, Any]:
+    """Returns how fast the steps of this launch were, and which part of what the devices can do that is."""
+    seconds = loop.seconds["training"]
+    if not loop.steps or not seconds:
+        return {}
+    flops = step_flops(experiment) * loop.steps / seconds
+    return {
+        "examples_per_second": loop.steps * experiment.training.batch_size / seconds,
+        "flops_per_second": flops,
+        "utilisation": utilisation(flops, list(mesh.devices.flat)),
+    }

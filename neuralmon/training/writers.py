@@ -6,9 +6,30 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Protocol, Self
 
 from neuralmon.errors import RunError
+
+Status = Literal["finished", "failed", "killed"]
+
+
+SPEED = "speed"  # stands for a split where a number is no metric but says how fast the steps were
+
+
+class Writer(Protocol):
+    """Where metrics go. `neuralmon.training.trackers` has those of other programs."""
+
+    def write(self, step: int, split: str, metrics: Mapping[str, Any]) -> None:
+        """Records what `Task.report` said of a split after `step` updates."""
+        ...
+
+    def result(self, step: int, result: Mapping[str, Any]) -> None:
+        """Records the outcome of a finished run, as in `result.json`."""
+        ...
+
+    def close(self, status: Status = "finished") -> None:
+        """Ends the record; `status` says how the run ended."""
+        ...
 
 
 class JsonLines:
@@ -29,13 +50,18 @@ class JsonLines:
             self._file = path.open("wb" if resume_step is None else "ab")
 
     def write(self, step: int, split: str, metrics: Mapping[str, Any]) -> None:
-        """Appends one line."""
+        """Appends one line; none of SPEED, so that a run killed and resumed leaves the same file as another."""
+        if split == SPEED:
+            return
         record = json.loads(json.dumps({"step": step, "split": split, **metrics}), parse_constant=lambda constant: None)
         with _run_errors(self._path):
             self._file.write(json.dumps(record).encode() + b"\n")
             self._file.flush()
 
-    def close(self) -> None:
+    def result(self, step: int, result: Mapping[str, Any]) -> None:
+        """Does nothing: it is in `result.json`."""
+
+    def close(self, status: Status = "finished") -> None:
         """Closes the file."""
         self._file.close()
 
@@ -62,9 +88,15 @@ class TensorBoard:
         """Hands the scalars in `metrics` to the thread, which stores them within moments."""
         # result() is None, or raises what went wrong.
         self._pending = [future for future in self._pending if not future.done() or future.result()]
-        self._pending.append(self._thread.submit(self._store, time.time(), step, _scalars(split, metrics)))
+        self._pending.append(self._thread.submit(self._store, time.time(), step, scalars(split, metrics)))
 
-    def close(self) -> None:
+    def result(self, step: int, result: Mapping[str, Any]) -> None:
+        """Stores the metrics of the final state: `test/accuracy`."""
+        for split, metrics in result.get("metrics", {}).items():
+            if split != "validation":  # the last evaluation was of the same state
+                self.write(step, split, metrics)
+
+    def close(self, status: Status = "finished") -> None:
         """Waits until everything is on disk."""
         self._thread.shutdown()
         for future in self._pending:
@@ -72,7 +104,7 @@ class TensorBoard:
         if self._file is not None:
             self._file.close()
 
-    def _store(self, wall_time: float, step: int, scalars: dict[str, float]) -> None:
+    def _store(self, wall_time: float, step: int, numbers: dict[str, float]) -> None:
         from tensorboardX.event_file_writer import EventsWriter  # type: ignore[import-untyped]
         from tensorboardX.proto.event_pb2 import Event, SessionLog  # type: ignore[import-untyped]
 
@@ -83,7 +115,7 @@ class TensorBoard:
                 self._file = EventsWriter(str(self._directory / "events"), f".{time.time_ns()}")
                 start = {"status": SessionLog.START}
                 self._file.write_event(Event(wall_time=wall_time, step=self._purge_step, session_log=start))
-            values = [{"tag": tag, "simple_value": value} for tag, value in scalars.items()]
+            values = [{"tag": tag, "simple_value": value} for tag, value in numbers.items()]
             self._file.write_event(Event(wall_time=wall_time, step=step, summary={"value": values}))
             self._file.flush()
 
@@ -91,7 +123,7 @@ class TensorBoard:
 class Writers:
     """Sends metrics to each of `writers`; a context manager that closes them all, those after one that fails too."""
 
-    def __init__(self, *writers: JsonLines | TensorBoard) -> None:
+    def __init__(self, *writers: Writer) -> None:
         self._writers = writers
 
     def write(self, step: int, split: str, metrics: Mapping[str, Any]) -> None:
@@ -99,14 +131,21 @@ class Writers:
         for writer in self._writers:
             writer.write(step, split, metrics)
 
+    def result(self, step: int, result: Mapping[str, Any]) -> None:
+        """Records the outcome with every writer."""
+        for writer in self._writers:
+            writer.result(step, result)
+
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: object, traceback: object) -> None:
+        killed = kind is not None and not issubclass(kind, Exception)  # Ctrl-C, SIGTERM
+        status: Status = "finished" if kind is None else "killed" if killed else "failed"
         # Whatever ended the run is the news; an error in closing must not take its place.
         with contextlib.suppress(*([] if kind is None else [Exception])), contextlib.ExitStack() as stack:
             for writer in reversed(self._writers):
-                stack.callback(writer.close)
+                stack.callback(writer.close, status)
 
 
 @contextlib.contextmanager
@@ -132,8 +171,8 @@ def _keep_until(path: Path, last_step: int) -> None:
     temporary.replace(path)
 
 
-def _scalars(tag: str, value: Any) -> dict[str, float]:
+def scalars(tag: str, value: Any) -> dict[str, float]:
     """Returns every number by its tag; tables beyond 100 entries would be as many charts, lists are none."""
     if isinstance(value, Mapping) and len(value) <= 100:
-        return {leaf: x for name, entry in value.items() for leaf, x in _scalars(f"{tag}/{name}", entry).items()}
+        return {leaf: x for name, entry in value.items() for leaf, x in scalars(f"{tag}/{name}", entry).items()}
     return {tag: float(value)} if isinstance(value, int | float) else {}

@@ -39,7 +39,7 @@ def test_an_evaluation_covers_every_example_exactly_once(size, batch_size):
 def test_training_batches_hold_every_example_once_an_epoch_and_keep_features_together(size, batch_size):
     data = numbered(size)
     epochs = 3
-    get = jax.jit(pipeline.training_batch, static_argnums=3)
+    get = jax.jit(pipeline.resident_batch, static_argnums=3)
     targets = []
     for step in range(-(-epochs * size // batch_size)):
         batch = get(data, np.int32(4), np.int32(step), batch_size)

@@ -19,8 +19,8 @@ def arguments(epochs, checkpoint_every):
 @pytest.fixture(scope="module")
 def launch(root):
     def start(workdir, *arguments):
-        command = [sys.executable, "launch.py", "--experiment=tests/tiny.py", f"--workdir={workdir}", *arguments]
-        return subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        command = [sys.executable, "launch.py", "--experiment=tests/tiny.py", f"--workdir={workdir}", "--figures=false"]
+        return subprocess.Popen([*command, *arguments], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     return start
 
@@ -144,7 +144,7 @@ class Own(nn.Module):
 
 def experiment():
     return nm.Experiment(
-        dataset=nm.data.Mnist(shift=1),
+        dataset=nm.data.Mnist(augment=(nm.data.Shift(1),)),
         model=Own(),
         task=nm.tasks.Classification(),
         optimizer=nm.optim.Adam(),

@@ -67,13 +67,11 @@ def test_cnn_by_hand(tiny: nm.Experiment) -> None:
 
 
 def test_the_text() -> None:
-    text = _text(
-        nm.load_experiment("cnn_mnist"), dataset=nm.data.Mnist(shift=1.5), optimizer=nm.optim.SGD(frozen=("conv_*",))
-    )
+    text = _text(nm.load_experiment("cnn_mnist"), dataset=nm.data.Mnist(), optimizer=nm.optim.SGD(frozen=("conv_*",)))
     lines = [" ".join(line.split()) for line in text.splitlines()]
     for line in (
         "cnn_mnist",
-        "dataset Mnist(shift=1.5)",
+        "dataset Mnist()",
         "model CNN(num_classes=10, dropout=0.4)",
         "task Classification()",
         "optimizer SGD(frozen=('conv_*',))",
@@ -264,3 +262,20 @@ def test_frozen_parameters_are_those_that_training_freezes(tiny: nm.Experiment, 
     assert frozen == expected.get(patterns, {"conv_0/kernel", "conv_0/bias", "output/kernel"})
     count = sum(int(_rows(text)[name][2].replace(",", "")) for name in frozen)
     assert f" trainable, {count:,} frozen\n" in text
+
+
+def test_learning_rates_of_layers_are_shown(tiny: nm.Experiment) -> None:
+    rates = (nm.optim.LayerRate("conv_0", 0.1), nm.optim.LayerRate("*/bias", 2))
+    text = _text(tiny, optimizer=nm.optim.SGD(layer_rates=rates, frozen=("hidden",)))
+    assert {name: cells[0] for name, cells in _rows(text).items() if "/" in name} == {
+        "conv_0/kernel": "rate x 0.1",
+        "conv_0/bias": "rate x 0.1",  # the first that matches
+        "conv_1/kernel": "trainable",
+        "conv_1/bias": "rate x 2",
+        "hidden/kernel": "frozen",
+        "hidden/bias": "frozen",
+        "output/kernel": "trainable",
+        "output/bias": "rate x 2",
+    }
+    assert "rate is the factor of the learning rate" in text
+    assert "factor of the learning rate" not in _text(tiny)

@@ -221,7 +221,7 @@ def test_half_precision_outputs_lose_nothing_in_the_loss():
 
 def test_predictions_are_the_softmax_and_its_maximum():
     logits, _ = CASES["ties"]
-    prediction = Classification().predict(logits)
+    prediction = Classification().predict(logits, SPECS[10])
     np.testing.assert_array_equal(prediction["class"], logits.argmax(axis=1))
     np.testing.assert_allclose(prediction["probabilities"], softmax(logits, axis=1), rtol=1e-5)
 

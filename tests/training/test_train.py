@@ -15,10 +15,12 @@ import numpy as np
 import pytest
 
 import neuralmon as nm
+from neuralmon.data.pipeline import resident_batch
 from neuralmon.experiment import merge, replace_at, split
 from neuralmon.parallel import make_mesh
 from neuralmon.training.checkpoint import fingerprint
-from neuralmon.training.program import compile_train, make_step, make_train
+from neuralmon.training.program import compile_train, make_train
+from neuralmon.training.step import make_step
 from neuralmon.training.progress import Progress, Silent
 
 
@@ -160,8 +162,9 @@ def test_merge_of_split_gives_the_same_step(tiny):
     mesh = make_mesh(32)
     data = jax.device_put(dict(experiment.dataset.load()["train"]))
     state = make_train(structure, mesh).init(numbers)
-    direct = jax.jit(make_step(experiment, 76, mesh))(state, data)
-    merged = jax.jit(make_step(merge(structure, numbers), 76, mesh))(state, data)
+    batch = resident_batch(data, jnp.int32(experiment.training.seed), state.step, 32)
+    direct = jax.jit(make_step(experiment, 76, mesh))(state, batch)
+    merged = jax.jit(make_step(merge(structure, numbers), 76, mesh))(state, batch)
     assert_close(direct, merged, rtol=1e-5, atol=1e-6)
 
 

@@ -199,13 +199,25 @@ def test_all_writers_are_closed_and_the_first_trouble_is_reported(tmp_path: Path
         def write(self, step: int, split: str, metrics: object) -> None:
             del step, split, metrics
 
-        def close(self) -> None:
-            closed.append(self)
+        result = write
+
+        def close(self, status: str) -> None:
+            closed.append(status)
             raise RunError("in closing")
 
     with pytest.raises(RunError, match="in closing"), Writers(Failing(), Failing()):
         pass
-    assert len(closed) == 2
-    with pytest.raises(KeyboardInterrupt), Writers(Failing(), JsonLines(tmp_path / "m.jsonl")):
-        raise KeyboardInterrupt
-    assert len(closed) == 3
+    assert closed == ["finished", "finished"]
+    for error, status in ((KeyboardInterrupt, "killed"), (RunError, "failed")):
+        with pytest.raises(error), Writers(Failing(), JsonLines(tmp_path / "m.jsonl")):
+            raise error("the news")
+        assert closed[-1] == status
+    assert len(closed) == 4
+
+
+def test_the_result_is_shown_beside_the_curves(tmp_path: Path) -> None:
+    with Writers(JsonLines(tmp_path / "m.jsonl"), TensorBoard(tmp_path / "events")) as writers:
+        writers.write(7, "validation", {"loss": 0.5})
+        writers.result(7, {"metrics": {"validation": {"loss": 0.5}, "test": {"loss": 0.25}}, "fingerprint": "ab"})
+    assert _visible(tmp_path / "events") == {(7, "validation/loss"): 0.5, (7, "test/loss"): 0.25}
+    assert [line["split"] for line in _lines(tmp_path / "m.jsonl")] == ["validation"]

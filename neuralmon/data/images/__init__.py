@@ -1,0 +1,1 @@
+"""Images in files: a folder per class, and examples to predict."""

@@ -1,0 +1,1 @@
+"""Arrays and tables, in files, in memory and shipped with the package."""

@@ -1,0 +1,96 @@
+"""What `--mode=predict` prints: a row for each example, as a table, CSV or JSON."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from neuralmon.data import Spec
+from neuralmon.data.tables.array_files import open_array, scan
+from neuralmon.errors import RequestError
+from neuralmon.training.result import Result
+
+FORMATS = ("table", "csv", "json")
+
+
+def predictions(result: Result, path: str, form: str) -> str:
+    """Returns what a run's model says of the examples in a file or a folder, as text.
+
+    Raises:
+      RequestError: the dataset cannot read examples there.
+    """
+    dataset, spec = result.experiment.dataset, result.experiment.dataset.spec()
+    read = getattr(dataset, "read_inputs", None) or partial(_read_arrays, shape=spec.features["inputs"].shape)
+    names, inputs = read(path)
+    said = result.predict(inputs)
+    rows = [_row(spec, {key: array[index] for key, array in said.items()}) for index in range(len(names))]
+    if form == "json":
+        return json.dumps([{"input": name, **row} for name, row in zip(names, rows, strict=True)], indent=1)
+    flat = [{"input": name, **_flat(row, whole=form == "csv")} for name, row in zip(names, rows, strict=True)]
+    return _csv(flat) if form == "csv" else _table(flat)
+
+
+def _read_arrays(path: str, shape: tuple[int, ...]) -> tuple[list[str], np.ndarray]:
+    """Returns (names, inputs) of a file of arrays, of one example or of several of this shape."""
+    if not (path.endswith(".npy") or ".npz" in path):
+        what = "this data has no reader of its own"
+        raise RequestError(f"--input={path}: {what}; give a .npy file of inputs as stored, or FILE.npz:NAME")
+    inputs = open_array(path, "--input")
+    scan(inputs, "--input")
+    return [f"row {index + 1}" for index in range(inputs.size // math.prod(shape))], inputs
+
+
+def _row(spec: Spec, said: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what is said of one example with the classes by their names."""
+    row: dict[str, Any] = {}
+    for key, value in said.items():
+        array = np.asarray(value)
+        if array.ndim == 0:
+            named = key == "class" and spec.class_names
+            row[key] = spec.class_names[int(array)] if named else _plain(array)
+        elif array.dtype == bool and len(array) == len(spec.class_names):
+            row[key] = [name for name, held in zip(spec.class_names, array, strict=True) if held]
+        elif array.ndim == 1 and len(array) == len(spec.class_names):
+            row[key] = {name: _plain(element) for name, element in zip(spec.class_names, array, strict=True)}
+        else:
+            row[key] = [_plain(element) for element in array.reshape(-1)]
+    return row
+
+
+def _flat(row: Mapping[str, Any], whole: bool) -> dict[str, Any]:
+    """Returns a row of single cells; of probabilities only the largest unless `whole`."""
+    flat: dict[str, Any] = {}
+    for key, value in row.items():
+        if isinstance(value, dict) and whole:
+            flat |= {f"{key}[{name}]": element for name, element in value.items()}
+        elif isinstance(value, dict):
+            flat["probability" if key == "probabilities" else key] = max(value.values())
+        elif isinstance(value, list) and value and not isinstance(value[0], str):
+            flat |= {f"{key}[{index}]": element for index, element in enumerate(value)}
+        else:
+            flat[key] = " ".join(value) if isinstance(value, list) else value
+    return flat
+
+
+def _plain(value: Any) -> Any:
+    plain = np.asarray(value).item()
+    return float(f"{plain:.6g}") if isinstance(plain, float) else plain
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().removesuffix("\n")
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+    cells = [list(rows[0]), *([f"{v:.4f}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join("  ".join(f"{c:<{w}}" for c, w in zip(line, widths, strict=True)).rstrip() for line in cells)

@@ -1,0 +1,109 @@
+"""One of two classes, by one logit."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from neuralmon.data import Batch, Spec
+from neuralmon.fields import FractionNumber, PositiveNumber
+from neuralmon.tasks import ranking
+from neuralmon.tasks.decisions import confusion_matrices, precision_recall_f1, says_yes, sigmoid_cross_entropy
+from neuralmon.tasks.shapes import output_shape, said, target_shape
+from neuralmon.tasks.sums import counted, mean, table, weighted_sum
+from neuralmon.tasks.task import Sums
+
+
+@dataclasses.dataclass(frozen=True)
+class BinaryClassification:
+    """Sigmoid cross-entropy between one logit of an example, (batch,) or (batch, 1), and targets 0 or 1, (batch,).
+
+    The logit is that of the second class, which is called the positive one. With smoothing e its target probability is
+    1 - e/2 where it is the true class and e/2 elsewhere, as in `Classification` of two classes. The loss in evaluations
+    is the same.
+
+    Attributes:
+      label_smoothing: probability that is taken off the true class and spread evenly over both.
+      positive_weight: factor of the loss of positive examples; above 1 where they are rare.
+    """
+
+    label_smoothing: FractionNumber = 0.0
+    positive_weight: PositiveNumber = 1.0
+
+    def num_outputs(self, spec: Spec) -> int | None:
+        """See `Task.num_outputs`."""
+        return 1
+
+    def loss(self, outputs: Float[Array, "batch ..."], batch: Batch) -> tuple[tuple[Array, Array], Sums]:
+        """See `Task.loss`."""
+        targets, weights = batch["targets"], batch["weights"]
+        logits = outputs.reshape(targets.shape)
+        losses = sigmoid_cross_entropy(logits, targets, self.label_smoothing, self.positive_weight)
+        loss_sum, count = weighted_sum(losses, weights), weights.sum()
+        truth = targets > 0
+        correct = (says_yes(logits, truth) == truth).astype(jnp.float32)
+        return (loss_sum, count), {"loss": (loss_sum, count), "accuracy": (weighted_sum(correct, weights), count)}
+
+    def metrics(self, outputs: Float[Array, "batch ..."], batch: Batch) -> Sums:
+        """See `Task.metrics`. `confusion[i, j]` counts examples of class i that were taken for class j."""
+        (_, count), sums = self.loss(outputs, batch)
+        examples = counted(batch["weights"])
+        logits, truth = outputs.reshape(-1, 1), (batch["targets"] > 0)[:, None]
+        confusion = confusion_matrices(truth, says_yes(logits, truth), examples)[0]
+        histogram = ranking.histograms(logits, truth, examples)[0]
+        return {**sums, "confusion": (confusion, count), "histogram": (histogram, count)}
+
+    def report(self, sums: Mapping[str, tuple[np.ndarray, np.ndarray]], spec: Spec) -> dict[str, Any]:
+        """Returns loss, accuracy and, from evaluations, scores of the positive class, those of each, and the confusion.
+
+        `precision`, `recall` and `f1` of a class that was never predicted, or never occurs, are 0. `roc_auc` and
+        `average_precision` take logits that are very close to each other for ties (see `neuralmon.tasks.ranking`); they
+        are left out if only one class occurs.
+        """
+        result: dict[str, Any] = {name: float(mean(sums[name])) for name in ("loss", "accuracy")}
+        if "confusion" not in sums:
+            return result
+        confusion = np.asarray(sums["confusion"][0], np.int64)
+        occurring, right = confusion.sum(axis=1), np.diag(confusion)
+        # Exact, where the mean of float sums is only nearly so.
+        result["accuracy"] = float(mean((right.sum(), confusion.sum())))
+        precision, recall, f1 = precision_recall_f1(right, confusion.sum(axis=0), occurring)
+        result |= {"precision": float(precision[1]), "recall": float(recall[1]), "f1": float(f1[1])}
+        if occurring.all():
+            histogram = sums["histogram"][0]
+            result["roc_auc"] = float(ranking.roc_auc(histogram))
+            result["average_precision"] = float(ranking.average_precision(histogram))
+        result["per_class"] = table(spec.class_names, precision=precision, recall=recall, f1=f1, examples=occurring)
+        result["confusion"] = confusion.tolist()
+        return result
+
+    def predict(self, outputs: Float[Array, "batch ..."], spec: Spec) -> dict[str, Array]:
+        """Returns `class` (batch,), 0 or 1, and `probabilities` (batch, 2) of both classes."""
+        logits = outputs.reshape(-1).astype(jnp.float32)
+        probabilities = jax.nn.sigmoid(jnp.stack([-logits, logits], axis=-1))
+        return {"class": (logits > 0).astype(jnp.int32), "probabilities": probabilities}
+
+    def check(self, outputs: jax.ShapeDtypeStruct, spec: Spec) -> str | None:
+        """See `Task.check`."""
+        targets = target_shape(spec)
+        if targets:
+            return f"BinaryClassification needs one class an example; this data has targets {targets}: use MultiLabel"
+        if spec.num_classes is None:
+            return "BinaryClassification needs data of two classes, and this data has none: use Regression for numbers"
+        if spec.num_classes != 2:
+            remedy = ": use Classification" if spec.num_classes > 2 else ""
+            return f"BinaryClassification needs data of two classes, and this data has {spec.num_classes}{remedy}"
+        shape = output_shape(outputs)
+        if shape is None or shape[1:] not in ((), (1,)) or not shape:
+            remedy = ", or Classification for two logits an example" if shape and shape[1:] == (2,) else ""
+            needed = "outputs of shape (batch, 1) or (batch,)"
+            return f"BinaryClassification needs {needed}; the model's are {said(outputs)}: use num_classes=1{remedy}"
+        return None
+
+    def monitor(self) -> tuple[str, Literal["max", "min"]]:
+        """See `Task.monitor`."""
+        return "accuracy", "max"

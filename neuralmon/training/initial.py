@@ -1,0 +1,95 @@
+"""Parameters that come from another run."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from neuralmon.errors import RequestError
+from neuralmon.optim import freezing
+from neuralmon.state import TrainState
+from neuralmon.training.checkpoint import Checkpoints
+from neuralmon.training.run_folder import RunFolder
+
+
+def initialise_from(
+    state: TrainState, folder: str, patterns: tuple[str, ...], notice: Callable[[str], None]
+) -> TrainState:
+    """Returns `state` with the variables of another run wherever path and shape are the same.
+
+    Args:
+      state: the state to begin with.
+      folder: the other run; what it evaluates with is taken, so the average if it has one.
+      patterns: of the paths that are looked for; the others stay as they are.
+      notice: told what was taken and, in so many words, what was not and why.
+
+    Raises:
+      RequestError: the folder holds no run, or nothing fits.
+    """
+    source = _variables_in(RunFolder(Path(folder)))
+    wanted = {
+        name: leaf for name, leaf in _named(_variables(state)).items() if freezing.matches(_short(name), patterns)
+    }
+    if not wanted:
+        raise RequestError(f"--init_patterns: no parameter matches {', '.join(patterns)}")
+    missing = [name for name in wanted if name not in source]
+    other = [name for name in wanted if name in source and source[name].shape != wanted[name].shape]
+    taken = [name for name in wanted if name not in missing and name not in other]
+    shapes = [f"{_short(name)} ({list(source[name].shape)} there, {list(wanted[name].shape)} here)" for name in other]
+    said = {
+        "taken": [_short(name) for name in taken],
+        "of another shape": shapes,
+        "not there": [_short(name) for name in missing],
+        "there, not used": [_short(name) for name in source if name not in taken and name not in other],
+    }
+    lines = [f"{what}: {_listed(names)}" for what, names in said.items() if names]
+    if not taken:
+        raise RequestError(f"--init_from={folder}: nothing fits; {'; '.join(lines)}")
+    notice(f"initialised from {folder}: {'; '.join(lines)}")
+
+    def replaced(path: tuple[Any, ...], leaf: Any) -> Any:
+        name = freezing.path_name(path)
+        if name not in taken:
+            return leaf
+        return jax.device_put(np.asarray(source[name], leaf.dtype), leaf.sharding)
+
+    variables = jax.tree_util.tree_map_with_path(replaced, _variables(state))
+    params = variables.pop("params")
+    average = None if state.average is None else jax.tree.map(lambda leaf: leaf.copy(), params)
+    return TrainState(state.step, params, variables, state.optimizer_state, average)
+
+
+def _variables_in(run: RunFolder) -> dict[str, Any]:
+    """Returns the newest variables of a run by path, which takes no types that the run may have of its own."""
+    if not run.holds_run:
+        raise RequestError(f"--init_from: {run.path} holds no run: there is no experiment.json in it")
+    record = run.read("result.json") or {}
+    with Checkpoints(run.checkpoints, keep_last=1, best=("", "max"), notice=lambda _: None) as checkpoints:
+        arrays = checkpoints.arrays(record.get("step"))
+    found: dict[str, Any] = {}
+    for name, array in arrays.items():
+        part, _, path = name.partition("/")
+        if part == "model_state":
+            found[path] = array
+        elif part == "average" or (part == "params" and f"average/{path}" not in arrays):
+            found[f"params/{path}"] = array
+    return found
+
+
+def _variables(state: TrainState) -> dict[str, Any]:
+    return {"params": state.params, **state.model_state}
+
+
+def _named(variables: Any) -> dict[str, Any]:
+    return {freezing.path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(variables)}
+
+
+def _short(name: str) -> str:
+    """A path as `--mode=summary` prints it, without the collection."""
+    return name.partition("/")[2]
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")

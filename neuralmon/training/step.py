@@ -1,0 +1,117 @@
+"""One update of the parameters, and what it is made of."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from jaxtyping import Array
+
+from neuralmon.data import Batch
+from neuralmon.experiment import Experiment
+from neuralmon.optim import freezing
+from neuralmon.optim.averaging import averaged
+from neuralmon.parallel import shard_batch
+from neuralmon.state import TrainState
+from neuralmon.tasks import Sums
+
+
+def apply_model(model: nn.Module, variables: Any, inputs: Any, train: bool, **options: Any) -> Any:
+    """Calls `model.apply`, with `train` if the model has that argument."""
+    if takes_train(model):
+        options["train"] = train
+    return model.apply(variables, inputs, **options)
+
+
+def takes_train(model: nn.Module) -> bool:
+    """Returns whether a model is called with `train`."""
+    return "train" in inspect.signature(type(model).__call__).parameters
+
+
+def batch_keys(seed: Any, step: Any) -> tuple[Array, Array]:
+    """Returns the keys of the update from `step`: of augmentation, and of what is random in the model."""
+    prepare_key, model_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), step))
+    return prepare_key, model_key
+
+
+def batch_loss(experiment: Experiment, outputs: Any, batch: Batch) -> tuple[tuple[Array, Array], Sums]:
+    """Returns the task's loss, of mixtures that of both their parts (see `neuralmon.data.augment`)."""
+    parts = [experiment.task.loss(outputs, batch)]
+    if "second_targets" in batch:
+        second = {**batch, "targets": batch["second_targets"], "weights": batch["second_weights"]}
+        parts.append(experiment.task.loss(outputs, second))
+    return jax.tree.map(lambda *terms: sum(terms[1:], terms[0]), *parts)
+
+
+def make_step(experiment: Experiment, num_steps: int, mesh: Mesh) -> Callable[[TrainState, Batch], tuple[Any, Sums]]:
+    """Returns the function of one update: (state, batch as stored) -> (state, sums)."""
+    seed = jnp.asarray(experiment.training.seed)
+    optimizer, patterns = experiment.optimizer, experiment.optimizer.frozen
+    transform = optimizer.transform(num_steps)
+
+    def gradients_of(trainable: Any, frozen: Any, model_state: Any, key: Array, batch: Batch) -> tuple[Any, Any]:
+        def loss(trainable: Any) -> tuple[Array, tuple[Any, Any]]:
+            variables = {"params": freezing.combine(trainable, frozen), **model_state}
+            rngs, mutable = {"dropout": key}, list(model_state)
+            outputs, new_model_state = apply_model(
+                experiment.model, variables, batch["inputs"], train=True, rngs=rngs, mutable=mutable
+            )
+            (loss_sum, count), sums = batch_loss(experiment, outputs, batch)
+            # A mean already here keeps the gradients of half-precision models small.
+            return loss_sum / jnp.maximum(count, 1e-8), (dict(new_model_state), (count, sums))
+
+        return jax.grad(loss, has_aux=True)(trainable)
+
+    def accumulated(trainable: Any, frozen: Any, model_state: Any, key: Array, batch: Batch) -> tuple[Any, Any]:
+        """The same as `gradients_of`, one micro-batch after the other."""
+        count = experiment.training.micro_batches
+        parts = jax.tree.map(lambda leaf: leaf.reshape(count, leaf.shape[0] // count, *leaf.shape[1:]), dict(batch))
+
+        def body(carry: Any, part: Any) -> tuple[Any, Sums]:
+            total, weight, model_state = carry
+            index, micro = part
+            gradients, (model_state, (count, sums)) = gradients_of(
+                trainable, frozen, model_state, jax.random.fold_in(key, index), shard_batch(micro, mesh)
+            )
+            total = jax.tree.map(lambda total, gradient: total + count * gradient, total, gradients)
+            return (total, weight + count, model_state), sums
+
+        start = jax.tree.map(jnp.zeros_like, trainable), jnp.float32(0), model_state
+        (total, weight, model_state), sums = jax.lax.scan(body, start, (jnp.arange(count), parts))
+        gradients = jax.tree.map(lambda total: total / jnp.maximum(weight, 1e-8), total)
+        return gradients, (model_state, (weight, jax.tree.map(lambda leaf: leaf.sum(axis=0), sums)))
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Sums]:
+        prepare_key, model_key = batch_keys(seed, state.step)
+        batch = experiment.dataset.prepare(prepare_key, shard_batch(batch, mesh), True)
+        trainable, frozen = freezing.partition(state.params, patterns)
+        differentiate = gradients_of if experiment.training.micro_batches == 1 else accumulated
+        gradients, (model_state, (_, sums)) = differentiate(trainable, frozen, state.model_state, model_key, batch)
+        updates, optimizer_state = transform.update(gradients, state.optimizer_state, trainable)
+        params = freezing.combine(optax.apply_updates(trainable, updates), frozen)
+        average = None
+        if optimizer.ema_decay is not None:
+            average = averaged(optimizer.ema_decay, state.step, state.average, params)
+        new_state = TrainState(
+            step=state.step + 1,
+            params=params,
+            model_state=_keep_frozen(state.model_state, model_state, patterns),
+            optimizer_state=optimizer_state,
+            average=average,
+        )
+        return new_state, sums
+
+    return step
+
+
+def _keep_frozen(old: Any, new: Any, patterns: tuple[str, ...]) -> Any:
+    """A frozen layer's running statistics stand still like its parameters."""
+
+    def merged(new: Any, old: Any) -> Any:
+        return freezing.combine(freezing.partition(new, patterns)[0], freezing.partition(old, patterns)[1])
+
+    return {name: merged(new[name], old[name]) for name in old}
