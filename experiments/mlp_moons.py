@@ -1,4 +1,12 @@
-"""MLP 2-32-32-2 on two moons.
+"""Two moons, told apart by a small network: the decision regions can be seen.
+
+    for seed in 0 1 2 3 4; do
+      python launch.py --experiment=mlp_moons --training.seed=$seed --workdir=runs/mlp_moons/seed$seed
+    done
+
+Test accuracy 97.60 % +- 0.22 (mean and standard deviation of these 5 seeds: 97.5 97.5 97.5 98.0 97.5; 200 points),
+validation 96.80 % +- 0.27; 20 epochs, 4 s a run on 2 CPU cores. Widths and learning rate were chosen on the validation
+split. With noise of 0.2 the moons overlap, so that no network gets all points right.
 """
 
 import neuralmon as nm

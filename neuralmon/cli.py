@@ -105,6 +105,7 @@ def _main(argv: list[str]) -> int:
     if options.help and options.experiment is None and options.workdir is None:
         print(_help(options))
         return 0
+    _refuse_idle(options)
     if options.workdir == "":
         raise RequestError("--workdir= is empty; give a folder")
     if options.mode in ("evaluate", "predict"):
@@ -144,6 +145,8 @@ def _parse(values: flags.FlagValues, argv: list[str], known_only: bool = False) 
         raise _unknown(error.flagname, values) from None
     except flags.Error as error:
         message = str(error).removeprefix("flag ")
+        if "invalid literal for int" in message:
+            message = f"{message.partition(': invalid')[0]}: expected a whole number"
         if "Non-boolean" in message:
             message = f"{message.partition(': (')[0]}: allowed are true and false"
         raise RequestError(message) from None
@@ -165,6 +168,23 @@ def _refuse_unknown(arguments: list[str], options: flags.FlagValues) -> None:
             raise _unknown(flag, [*options, *parts])
         if not equals:  # the next word is the value
             next(rest, None)
+
+
+# Options that mean nothing in other modes.
+_ONLY_IN = {
+    **dict.fromkeys((field.name for field in dataclasses.fields(Options)), ("train",)),
+    "checkpoint": ("evaluate", "predict"),
+    "split": ("evaluate",),
+    "input": ("predict",),
+    "format": ("predict",),
+}
+
+
+def _refuse_idle(options: flags.FlagValues) -> None:
+    """Refuses options that would have no effect."""
+    for name, modes in _ONLY_IN.items():
+        if options[name].present and options.mode not in modes:
+            raise RequestError(f"--{name} has no effect in --mode={options.mode}: it is for {' and '.join(modes)}")
 
 
 def _override(argv: list[str], experiment: Experiment) -> Experiment:

@@ -214,6 +214,8 @@ def _build(data: Any, base: Any, marks: tuple[Any, ...], names: Names) -> Any:
             return _call(names.find(name, base, called=True), fields, names)
         case {"array": str(kind), "sha256": str(digest)} if base in (Any, np.ndarray):
             if digest not in names.arrays:
+                if names.module is not None:
+                    raise RequestError(f"the experiment's file makes no array {kind} like the one of the run any more")
                 what = f"an array in memory, {kind}, is not in the record"
                 raise RequestError(f"{what}: give the file that makes it again, --experiment=FILE")
             return names.arrays[digest]

@@ -305,7 +305,8 @@ def test_equal_experiments_have_equal_canonical_json_in_every_process() -> None:
         import numpy, jax.numpy as jnp, neuralmon as nm
         from neuralmon import codec
         e = nm.Experiment(optimizer=nm.optim.SGD(learning_rate=nm.optim.Cosine(1)), task=nm.tasks.Classification(),
-                          model=nm.models.MLP((4,), dtype=numpy.dtype(jnp.bfloat16)), dataset=nm.data.Mnist(augment=(nm.data.Shift(1),)))
+                          model=nm.models.MLP((4,), dtype=numpy.dtype(jnp.bfloat16)), dataset=nm.data.Mnist(
+                      augment=(nm.data.Shift(1),)))
         print(codec.canonical(e.to_json()))
     """
     root = str(Path(__file__).parents[1])

@@ -69,6 +69,7 @@ _FILES = {
     "wordy.py": _TINY.replace("MLP(hidden=())", "MLP(hidden='big')"),
     "nameless.py": _TINY.replace("MLP(hidden=())", "MLP(activation=lambda x: x)"),
     "private.py": _TINY.replace("Tiny", "_Tiny"),
+    "unvalidated.py": _TINY.replace('"validation": 8, ', ""),
     "words.txt": "words",
 }
 
@@ -87,6 +88,7 @@ def case(line: str, *says: str, code: int = 2) -> Case:
 
 
 _S, _T, _E = "--experiment=softmax_mnist ", "--experiment={}/tiny.py ", "--mode=evaluate --experiment={}/tiny.py "
+_P = "--mode=predict --experiment={}/tiny.py "
 _CASES = [
     # What is run.
     case("", "say what to run", "--experiment=NAME_OR_FILE", "--list"),
@@ -115,7 +117,7 @@ _CASES = [
     case(_S + "--modle=MLP", "no flag --modle", "--model"),
     case(_S + "fast", "'fast' is not a flag", "--name=value"),
     case("train --workdir={}/new", "'train' is not a flag"),
-    case(_S + "--mode=trian", "--mode=trian", "train|evaluate|summary"),
+    case(_S + "--mode=trian", "--mode=trian", "train|evaluate|predict|summary"),
     case(_S + "--allow_changes=perhaps", "--allow_changes=perhaps: allowed are true and false"),
     case(_S + "--devices=0", "--devices=0", "positive integer"),
     case(_S + "--training.epochs", "training.epochs"),
@@ -200,6 +202,81 @@ _CASES = [
     case(_E + "--workdir={}/run --training.seed=3", "--training.seed=3: --mode=evaluate takes every field"),
     case(_E + "--workdir={}/damaged", "checkpoint at step 3 is damaged", code=1),
     case("--mode=evaluate --workdir={}/run", "no public dataset 'tiny.Tiny'", "give --experiment=FILE again"),
+    # Options of a run.
+    case(_T + "--writers=xyz", "writers: there is no 'xyz'; there are wandb, mlflow"),
+    case(_T + "--writers=wandb,xyz", "there is no 'xyz'"),
+    case(_T + "--data_workers=-1", "--data_workers=-1: -1 is not a non-negative integer"),
+    case(_T + "--figures=perhaps", "--figures=perhaps: allowed are true and false"),
+    case(_T + "--debug_nans=maybe", "--debug_nans=maybe: allowed are true and false"),
+    case(_T + "--format=xml", "--format=xml", "table|csv|json"),
+    case(_T + "--init_form={}/run", "no flag --init_form (did you mean --init_from?)"),
+    # How long, how often, how much at a time.
+    case("--experiment={}/unvalidated.py --training.patience=2", "training.patience: the data has no validation split"),
+    case(_T + "--training.patience=0", "0 is out of range: allowed is 1 or more"),
+    case(_T + "--training.patience=long", "expected int (1 or more) or None, not long"),
+    case(_T + "--training.monitor=acuracy", "training.monitor: there is no metric 'acuracy'; there are loss, accuracy"),
+    case(_T + "--training.monitor=per_class", "there is no metric 'per_class'"),
+    case(_T + "--training.micro_batches=3", "training.micro_batches: a batch of 16 cannot be cut into 3 equal parts"),
+    case(_T + "--training.micro_batches=32", "a batch of 16 cannot be cut into 32 equal parts"),
+    case(_T + "--training.evaluate_every=Epochs(0)", "Epochs.count: 0 is out of range: allowed is above 0"),
+    case(_T + "--training.checkpoint_every=Epochs(nan)", "Epochs.count: nan is out of range: allowed is above 0"),
+    case(_T + "--training.evaluate_every=Epoch(1)", "did you mean Epochs?"),
+    case(_T + "--training.evaluate_every=0", "0 is out of range: allowed is 1 or more"),
+    case(_T + "--training.keep_last=0", "0 is out of range: allowed is 1 or more"),
+    # Rates.
+    case(_T + "--optimizer.layer_rates=(LayerRate('conv_*',2),)", "optimizer.layer_rates: no parameter matches",
+         "'conv_*'; the parameters are output/bias, output/kernel"),
+    case(_T + "--optimizer.layer_rates=(LayerRate('*',-1),)", "LayerRate.factor: -1 is out of range"),
+    case(_T + "--optimizer.layer_rates=(LayerRate('*'),)", "LayerRate needs factor"),
+    case(_T + "--optimizer.learning_rate=Cosine(peak=-1)", "Cosine.peak: -1 is out of range: allowed is 0 or more"),
+    case(_T + "--optimizer.learning_rate=Cosine(peak=1,warmup=2)", "Cosine.warmup: 2 is out of range: allowed is 0 to"),
+    case(_T + "--optimizer.learning_rate=Polynomial(peak=1,power=0)", "Polynomial.power: 0 is out of range"),
+    case(_T + "--optimizer.learning_rate=CosineRestarts(peak=1,cycles=0)", "CosineRestarts.cycles: 0 is out of range"),
+    case(_T + "--optimizer.learning_rate=Steps(peak=1)", "no public schedule 'Steps' (did you mean Step?)"),
+    case(_T + "--optimizer.clip_norm=0", "--optimizer.clip_norm=0: 0 is out of range: allowed is above 0"),
+    case(_T + "--optimizer.ema_decay=1.5", "1.5 is out of range: allowed is 0 to 1"),
+    case(_T + "--optimizer=Adm()", "no public optimizer 'Adm' (did you mean Adam?)"),
+    # Augmentations and tasks.
+    case(_S + "--dataset.augment=(Shift(-1),)", "Shift.pixels: -1 is out of range: allowed is 0 or more"),
+    case(_S + "--dataset.augment=Flip(2)", "Flip.probability: 2 is out of range: allowed is 0 to 1"),
+    case(_S + "--dataset.augment=(Rotate('far'),)", "Rotate.degrees: expected float (0 or more), not 'far'"),
+    case(_S + "--dataset.augment=(Crop(border='wrap'),)", "Crop.border: expected zero or reflect, not 'wrap'"),
+    case(_S + "--dataset.augment=(Filp(),)", "no public augmentation 'Filp' (did you mean Flip?)"),
+    case(_S + "--dataset.augment=(Classification(),)", "Classification cannot be used as augmentation"),
+    case(_S + "--dataset.augment=(Mixup(),CutMix())", "CutMix cannot mix examples that are mixtures already; take one"),
+    case(_S + "--dataset.class_weights=1,2", "dataset.class_weights: 2 weights for 10 classes (0, 1, 2"),
+    case(_S + "--dataset=Minst()", "no public dataset 'Minst' (did you mean Mnist?)"),
+    case(_S + "--dataset=ImageFolder()", "ImageFolder needs path"),
+    case(_T + "--task=Regression()", "targets that are numbers; this data's are 3 classes: use Classification"),
+    case(_T + "--task=BinaryClassification()", "this data has 3: use Classification"),
+    case(_T + "--task=Regression(objective='msle')", "expected mse or mae or huber, not 'msle'"),
+    case(_T + "--task.label_smoothing=2", "2 is out of range: allowed is 0 to 1"),
+    # Predicting.
+    case("--mode=predict", "--mode=predict needs the run's folder: --workdir=FOLDER"),
+    case("--mode=predict --input={}/words.txt", "needs the run's folder: --workdir=FOLDER"),
+    case(_P + "--workdir={}/run", "--mode=predict needs examples: --input=FILE_OR_FOLDER"),
+    case(_P + "--workdir={}/run --input=", "--mode=predict needs examples: --input=FILE_OR_FOLDER"),
+    case(_P + "--workdir={}/afolder --input={}/words.txt", "afolder holds no run"),
+    case(_P + "--workdir={}/early --input={}/words.txt", "early has no checkpoint yet"),
+    case(_P + "--workdir={}/run --input={}/words.txt", "this data has no reader of its own; give a .npy file"),
+    case(_P + "--workdir={}/run --input={}/nowhere.npy", "there is no file ", "nowhere.npy"),
+    case(_P + "--workdir={}/run --input={}/afolder", "this data has no reader of its own; give a .npy file"),
+    case(_P + "--workdir={}/run --input=x.npy --model.hidden=3", "--model.hidden=3: --mode=predict takes every field"),
+    case(_P + "--workdir={}/run --input=x.npy --checkpoint=soon", "--checkpoint=soon: allowed are latest, best, or a"),
+]  # fmt: skip
+# Found after the run's folder was made, which is then left behind.
+_LEAVING = [
+    case(_T + "--init_from={}/afolder", "--init_from: ", "afolder holds no run: there is no experiment.json in it"),
+    case(_T + "--init_from={}/nowhere", "nowhere holds no run"),
+    case(_T + "--init_from={}/words.txt", "words.txt holds no run"),
+    case(_T + "--init_from={}/early", "early/checkpoints holds no checkpoint"),
+    case(_T + "--init_from={}/run --init_patterns=dense*", "--init_patterns: no parameter matches 'dense*'"),
+    case(_T + "--init_from={}/run --init_patterns=output/kernel --model.hidden=5", "--init_from=", "run: nothing fits",
+         "of another shape: output/kernel ([16, 3] there, [5, 3] here)"),
+    case(_T + "--profile=often", "profile: 'often' is no range of steps such as 100:110"),
+    case(_T + "--profile=1:9", "profile: 1:9 goes beyond the run, which has 3 steps (0 to 2)"),
+    case(_T + "--profile=3:1", "profile: '3:1' holds no step: the second number must be larger"),
+    case(_T + "--profile=-1", "profile: '-1' is no range of steps"),
 ]  # fmt: skip
 
 
@@ -243,7 +320,9 @@ def place(tmp_path_factory: pytest.TempPathFactory, _untouched_settings: None) -
     assert not (folder / "executed").exists()
 
 
-@pytest.mark.parametrize("asked", _CASES, ids=lambda asked: asked.line.replace("--experiment=", "") or "nothing")
+@pytest.mark.parametrize(
+    "asked", [*_CASES, *_LEAVING], ids=lambda asked: asked.line.replace("--experiment=", "") or "nothing"
+)
 def test_what_is_wrong_is_said_in_one_line(
     asked: Case, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

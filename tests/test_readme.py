@@ -18,10 +18,11 @@ def blocks(root):
 
 @pytest.fixture
 def own_file(blocks, tmp_path, monkeypatch):
-    """The README's own experiment, as a file in the current folder."""
+    """The README's own experiments, as files in the current folder."""
     monkeypatch.chdir(tmp_path)
-    (source,) = [text for language, text in blocks if language == "python" and text.startswith("# my_own.py")]
-    (tmp_path / "my_own.py").write_text(source)
+    for language, text in blocks:
+        if language == "python" and (name := re.match(r"# (\w+\.py)\n", text)):
+            (tmp_path / name[1]).write_text(text)
     return tmp_path / "my_own.py"
 
 

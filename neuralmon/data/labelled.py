@@ -98,7 +98,7 @@ class LabelledDataset(abc.ABC):
         """Returns the columns "inputs" and "targets" of every split, as the facts say. Called on a resolved dataset."""
 
     def to_float(self, inputs: Array) -> Array:
-        """Returns stored inputs as float32: bytes become 0 to 1, on which augmentations work."""
+        """Returns stored inputs as float32: bytes become 0 to 1, on which most augmentations work; floats stay."""
         return inputs.astype(jnp.float32) / 255.0 if inputs.dtype == jnp.uint8 else inputs.astype(jnp.float32)
 
     def normalize(self, inputs: Array) -> Array:
@@ -114,8 +114,11 @@ class LabelledDataset(abc.ABC):
         if not classes and (self.balanced_sampling or weights is not None):
             field = "balanced_sampling" if self.balanced_sampling else "class_weights"
             raise RequestError(f"dataset.{field}: the targets of this data are no classes")
-        if isinstance(weights, tuple) and (len(weights) != classes or min(weights) < 0):
-            raise RequestError(f"dataset.class_weights: {len(weights)} weights for {classes} classes, or one below 0")
+        if isinstance(weights, tuple) and len(weights) != classes:
+            what = f"dataset.class_weights: {len(weights)} weights for {classes} classes"
+            raise RequestError(f"{what} ({', '.join(facts.class_names[:20])}); give one for each, or balanced")
+        if isinstance(weights, tuple) and min(weights) < 0:
+            raise RequestError(f"dataset.class_weights: {min(weights):g} is below 0; allowed is 0 or more")
         return self if self.known_facts else dataclasses.replace(self, facts=facts)
 
     def spec(self) -> Spec:
@@ -146,7 +149,7 @@ class LabelledDataset(abc.ABC):
     def prepare(self, key: Array, batch: Batch, train: bool) -> Batch:
         """See `Dataset.prepare`."""
         facts = self._facts()
-        batch = {**batch, "inputs": self.to_float(batch["inputs"])}
+        batch = dict(batch)
         if "targets" in batch and facts.target_stddev:
             mean, stddev = (np.reshape(x, facts.target_shape) for x in (facts.target_mean, facts.target_stddev))
             batch["targets"] = ((batch["targets"] - mean) / stddev).astype(jnp.float32)
@@ -155,9 +158,11 @@ class LabelledDataset(abc.ABC):
                 factors = jnp.asarray(self._class_factors(), jnp.float32)
                 batch["weights"] = batch["weights"] * factors[batch["targets"]]
             for augmentation in self.augment:
+                if not augmentation.takes_bytes:
+                    batch["inputs"] = self.to_float(batch["inputs"])
                 batch = dict(augmentation(key, batch))
                 key = jax.random.fold_in(key, _NEXT)
-        return {**batch, "inputs": self.normalize(batch["inputs"])}
+        return {**batch, "inputs": self.normalize(self.to_float(batch["inputs"]))}
 
     def _facts(self) -> Facts:
         return self.facts or self.examine()

@@ -27,7 +27,10 @@ def predictions(result: Result, path: str, form: str) -> str:
     dataset, spec = result.experiment.dataset, result.experiment.dataset.spec()
     read = getattr(dataset, "read_inputs", None) or partial(_read_arrays, shape=spec.features["inputs"].shape)
     names, inputs = read(path)
-    said = result.predict(inputs)
+    try:
+        said = result.predict(inputs)
+    except RequestError as error:
+        raise RequestError(f"--input={path}: {error}") from None
     rows = [_row(spec, {key: array[index] for key, array in said.items()}) for index in range(len(names))]
     if form == "json":
         return json.dumps([{"input": name, **row} for name, row in zip(names, rows, strict=True)], indent=1)
@@ -53,7 +56,7 @@ def _row(spec: Spec, said: Mapping[str, Any]) -> dict[str, Any]:
         if array.ndim == 0:
             named = key == "class" and spec.class_names
             row[key] = spec.class_names[int(array)] if named else _plain(array)
-        elif array.dtype == bool and len(array) == len(spec.class_names):
+        elif key == "labels" and len(array) == len(spec.class_names):
             row[key] = [name for name, held in zip(spec.class_names, array, strict=True) if held]
         elif array.ndim == 1 and len(array) == len(spec.class_names):
             row[key] = {name: _plain(element) for name, element in zip(spec.class_names, array, strict=True)}
@@ -73,7 +76,7 @@ def _flat(row: Mapping[str, Any], whole: bool) -> dict[str, Any]:
         elif isinstance(value, list) and value and not isinstance(value[0], str):
             flat |= {f"{key}[{index}]": element for index, element in enumerate(value)}
         else:
-            flat[key] = " ".join(value) if isinstance(value, list) else value
+            flat[key] = ", ".join(value) if isinstance(value, list) else value
     return flat
 
 

@@ -27,7 +27,7 @@ def check(experiment: Experiment) -> Experiment:
     experiment.check_fit()
     program, numbers, mesh = compiled(experiment)
     spec = experiment.dataset.spec()
-    with _explained(f"model: {type(experiment.model).__name__} cannot be applied to this data"):
+    with _explained(f"model: {type(experiment.model).__name__} cannot be applied to this data"), _unless(experiment):
         # Traces are kept: compiling these functions later starts from there.
         state = abstract_state(program, numbers, mesh)
         outputs, batch = output_shapes(experiment, state)
@@ -52,15 +52,28 @@ def check(experiment: Experiment) -> Experiment:
 def _check_patterns(experiment: Experiment, params: Any) -> None:
     """Refuses patterns of parameters that match none."""
     optimizer = experiment.optimizer
-    unmatched_of = {
-        "frozen": freezing.unmatched(params, optimizer.frozen),
-        "layer_rates": layer_rates.unused(params, optimizer.layer_rates),
-    }
-    for field, unmatched in unmatched_of.items():
-        if unmatched:
+    rates = tuple(rate.pattern for rate in optimizer.layer_rates)
+    for field, patterns in {"frozen": optimizer.frozen, "layer_rates": rates}.items():
+        if unmatched := freezing.unmatched(params, patterns):
             names = [freezing.path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
             shown = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
             raise RequestError(f"optimizer.{field}: no parameter matches {unmatched[0]!r}; the parameters are {shown}")
+    if shadowed := layer_rates.unused(params, optimizer.layer_rates):
+        what = f"earlier patterns take all that {shadowed[0]!r} matches"
+        raise RequestError(f"optimizer.layer_rates: {what}; the first that matches counts, so put it before them")
+
+
+@contextlib.contextmanager
+def _unless(experiment: Experiment) -> Iterator[None]:
+    """Says of an error in the model that data and task do not fit, if that is why it lacks a number of outputs."""
+    try:
+        yield
+    except Exception:
+        spec = experiment.dataset.spec()
+        problem = experiment.task.check(jax.ShapeDtypeStruct((), np.float32), spec)
+        if problem is None or experiment.task.num_outputs(spec) is not None:
+            raise
+        raise RequestError(f"data and task do not fit: {problem}") from None
 
 
 @contextlib.contextmanager

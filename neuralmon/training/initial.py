@@ -1,6 +1,7 @@
 """Parameters that come from another run."""
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,51 +15,64 @@ from neuralmon.training.checkpoint import Checkpoints
 from neuralmon.training.run_folder import RunFolder
 
 
-def initialise_from(
-    state: TrainState, folder: str, patterns: tuple[str, ...], notice: Callable[[str], None]
-) -> TrainState:
-    """Returns `state` with the variables of another run wherever path and shape are the same.
+@dataclasses.dataclass(frozen=True)
+class Inheritance:
+    """What a run takes over from another one.
+
+    Attributes:
+      arrays: variables by path, "params/conv_0/kernel".
+      said: which they are and, in so many words, what was not taken and why.
+    """
+
+    arrays: Mapping[str, np.ndarray]
+    said: str
+
+    def apply(self, state: TrainState) -> TrainState:
+        """Returns `state` with these variables in place of its own."""
+
+        def replaced(path: tuple[Any, ...], leaf: Any) -> Any:
+            array = self.arrays.get(freezing.path_name(path))
+            return leaf if array is None else jax.device_put(np.asarray(array, leaf.dtype), leaf.sharding)
+
+        variables = jax.tree_util.tree_map_with_path(replaced, _variables(state))
+        params = variables.pop("params")
+        average = None if state.average is None else jax.tree.map(lambda leaf: leaf.copy(), params)
+        return TrainState(state.step, params, variables, state.optimizer_state, average)
+
+
+def inherit(like: TrainState, folder: str | Path, patterns: tuple[str, ...]) -> Inheritance:
+    """Returns the variables of another run that fit, wherever path and shape are the same.
 
     Args:
-      state: the state to begin with.
+      like: the state to begin with, or its shapes.
       folder: the other run; what it evaluates with is taken, so the average if it has one.
       patterns: of the paths that are looked for; the others stay as they are.
-      notice: told what was taken and, in so many words, what was not and why.
 
     Raises:
       RequestError: the folder holds no run, or nothing fits.
+      RunError: its checkpoint is damaged.
     """
-    source = _variables_in(RunFolder(Path(folder)))
-    wanted = {
-        name: leaf for name, leaf in _named(_variables(state)).items() if freezing.matches(_short(name), patterns)
-    }
-    if not wanted:
-        raise RequestError(f"--init_patterns: no parameter matches {', '.join(patterns)}")
+    if not str(folder):
+        raise RequestError("--init_from= is empty; give the folder of another run")
+    source, ours = _variables_in(RunFolder(Path(folder))), _named(_variables(like))
+    wanted = {name: leaf for name, leaf in ours.items() if freezing.matches(_short(name), patterns)}
+    if unmatched := [one for one in patterns if not any(freezing.matches(_short(name), (one,)) for name in ours)]:
+        known = _listed([_short(name) for name in ours])
+        raise RequestError(f"--init_patterns: no parameter matches {unmatched[0]!r}; the parameters are {known}")
     missing = [name for name in wanted if name not in source]
     other = [name for name in wanted if name in source and source[name].shape != wanted[name].shape]
     taken = [name for name in wanted if name not in missing and name not in other]
     shapes = [f"{_short(name)} ({list(source[name].shape)} there, {list(wanted[name].shape)} here)" for name in other]
-    said = {
+    parts = {
         "taken": [_short(name) for name in taken],
         "of another shape": shapes,
         "not there": [_short(name) for name in missing],
         "there, not used": [_short(name) for name in source if name not in taken and name not in other],
     }
-    lines = [f"{what}: {_listed(names)}" for what, names in said.items() if names]
+    said = "; ".join(f"{what}: {_listed(names)}" for what, names in parts.items() if names)
     if not taken:
-        raise RequestError(f"--init_from={folder}: nothing fits; {'; '.join(lines)}")
-    notice(f"initialised from {folder}: {'; '.join(lines)}")
-
-    def replaced(path: tuple[Any, ...], leaf: Any) -> Any:
-        name = freezing.path_name(path)
-        if name not in taken:
-            return leaf
-        return jax.device_put(np.asarray(source[name], leaf.dtype), leaf.sharding)
-
-    variables = jax.tree_util.tree_map_with_path(replaced, _variables(state))
-    params = variables.pop("params")
-    average = None if state.average is None else jax.tree.map(lambda leaf: leaf.copy(), params)
-    return TrainState(state.step, params, variables, state.optimizer_state, average)
+        raise RequestError(f"--init_from={folder}: nothing fits; {said}")
+    return Inheritance({name: source[name] for name in taken}, f"initialised from {folder}: {said}")
 
 
 def _variables_in(run: RunFolder) -> dict[str, Any]:

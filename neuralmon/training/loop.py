@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 import jax
 import numpy as np
 
+from neuralmon.data.pipeline import Data
 from neuralmon.errors import RunError
 from neuralmon.experiment import Experiment
 from neuralmon.state import TrainState
@@ -146,7 +147,8 @@ class Loop:
         if split == "validation" and self._validated and self._validated[0] == step:
             return self._validated[1]
         start = time.monotonic()
-        metrics = evaluate(self.experiment, self.program, self.numbers, state, self.feed, split)
+        with self._lasting():
+            metrics = evaluate(self.experiment, self.program, self.numbers, state, self.feed, split)
         self.seconds["evaluation"] += time.monotonic() - start
         if split == "validation":
             self._validated = step, metrics
@@ -154,7 +156,7 @@ class Loop:
 
     def _chunk(self, state: TrainState, start: int, end: int) -> tuple[TrainState, list[Any]]:
         sums: list[Any] = []
-        for length, data in self.feed.train(start, end):
+        for length, data in self._data(start, end):
             if self.profile is not None:
                 self.profile.at(start, state)
             before = jax.tree.map(lambda leaf: leaf.copy(), state) if self.explain else state
@@ -171,6 +173,18 @@ class Loop:
         if self.profile is not None:
             self.profile.at(end, state)
         return state, sums
+
+    def _data(self, start: int, end: int) -> Iterator[tuple[int, Data]]:
+        with self._lasting():
+            yield from self.feed.train(start, end)
+
+    @contextlib.contextmanager
+    def _lasting(self) -> Iterator[None]:
+        """Says of an error in reading the data what is not lost."""
+        try:
+            yield
+        except RunError as error:
+            raise RunError(f"{error}; {self._saved()}: launch again to go on once that is mended") from error
 
     def _settle(self, pending: tuple[int, int, list[Any]] | None) -> None:
         if pending is None:
@@ -216,10 +230,15 @@ class Loop:
         self.writers.write(step, split, metrics)
 
     def _diverged(self, what: str) -> str:
-        saved = self.checkpoints.steps() if self.checkpoints else ()
-        where = f"the last good checkpoint is of step {saved[-1]}" if saved else "there is no checkpoint yet"
         remedies = "a smaller learning rate, a longer warm-up, optimizer.clip_norm, or model.dtype=float32"
-        return f"{what}; {where}. Try {remedies}"
+        return f"{what}; {self._saved()}. Try {remedies}"
+
+    def _saved(self) -> str:
+        if self.checkpoints is not None:
+            with contextlib.suppress(RunError):  # what is said of is the news
+                self.checkpoints.wait()
+        saved = self.checkpoints.steps() if self.checkpoints else ()
+        return f"the last good checkpoint is of step {saved[-1]}" if saved else "there is no checkpoint yet"
 
     def _interrupt(self, number: int, step: int, num_steps: int) -> None:
         if self.checkpoints is not None:

@@ -201,7 +201,10 @@ def _labels(spec: Spec, batch: Mapping[str, np.ndarray]) -> list[str]:
         return first
     second = _named(spec, batch["second_targets"])
     shares = batch["weights"] / np.maximum(batch["weights"] + batch["second_weights"], 1e-8)
-    return [f"{a} {s:.1f} + {b} {1 - s:.1f}" for a, b, s in zip(first, second, shares, strict=True)]
+    mixed = [f"{a} {s:.1f} + {b} {1 - s:.1f}" for a, b, s in zip(first, second, shares, strict=True)]
+    # Of what is nearly nothing else, only the name.
+    pure = [a if s > 0.95 else b if s < 0.05 else "" for a, b, s in zip(first, second, shares, strict=True)]
+    return [name or text for name, text in zip(pure, mixed, strict=True)]
 
 
 def _named(spec: Spec, targets: np.ndarray) -> list[str]:

@@ -68,7 +68,8 @@ class Result:
         for shape in (wanted.shape, wanted.shape[:-1] if wanted.shape[-1:] == (1,) else wanted.shape):
             if array.shape == shape or array.shape[1:] == shape:
                 return self._predict(array.reshape(-1, *wanted.shape))
-        raise RequestError(f"inputs of shape {array.shape} do not fit: expected (examples, {str(wanted.shape)[1:-1]})")
+        expected = ", ".join(["examples", *map(str, wanted.shape)])
+        raise RequestError(f"inputs of shape {array.shape} do not fit: expected ({expected})")
 
     def _predict(self, inputs: np.ndarray) -> dict[str, np.ndarray]:
         program, numbers, _ = compiled(self.experiment)

@@ -49,6 +49,11 @@ class RunFolder:
         """Whether a run was ever started here."""
         return (self.path / "experiment.json").is_file()
 
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether a run of this folder came far enough to be continued."""
+        return self.checkpoints.is_dir() and any(entry.name.isdecimal() for entry in self.checkpoints.iterdir())
+
     def read(self, name: str) -> Any:
         """Returns the data of a JSON file of this folder, or None if there is no such file."""
         try:
@@ -139,9 +144,18 @@ class RunFolder:
             raise RequestError(f"workdir {self.path} {whose}; give another --workdir")
         numbers = {node.path for node in walk(experiment) if node.number_type}
         same = {path for path, (old, _) in changed.items() if path in numbers and isinstance(old, int | float)}
+        arrays = [path for path, (old, new) in changed.items() if _is_array(old) and _is_array(new)]
+        found = [path for path in changed if ".facts." in path]
+        facts = {path.partition(".facts.")[2]: changed.pop(path) for path in (*found, *arrays)}
+        # Facts follow from the settings too: only if those are the same, it is the data that has changed.
         if changed.keys() - same:
             shown = show_changes({path: pair for path, pair in changed.items() if path not in same})
             raise RequestError(f"the run in {self.path} has another structure ({shown}); give another --workdir")
+        if facts and self.has_checkpoint:
+            raise RequestError(
+                f"the data is not what the run in {self.path} was started with: {_what_changed(facts)}; "
+                "put it back as it was, or give another --workdir"
+            )
         return changed
 
 
@@ -151,6 +165,24 @@ def _differences(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, tupl
             yield from _differences(old.get(key), new.get(key), f"{path}.{key}" if path else key)
     elif old != new:
         yield path, (old, new)
+
+
+def _is_array(recorded: Any) -> bool:
+    return isinstance(recorded, dict) and "array" in recorded
+
+
+def _what_changed(facts: dict[str, tuple[Any, Any]]) -> str:
+    """Returns in words what is another one of the facts that were found in the data."""
+    if "sizes" in facts:
+        old, new = (sizes.get("dict", {}) for sizes in facts["sizes"])
+        counts = [
+            f"{split} had {old.get(split, 0):,} examples and has {new.get(split, 0):,}"
+            for split in {**old, **new}
+            if old.get(split) != new.get(split)
+        ]
+        return ", ".join(counts)
+    seen = {name: pair for name, pair in facts.items() if name in ("class_names", "shape", "dtype")}
+    return show_changes(seen) if seen else "it has as many examples, but others"
 
 
 def show_changes(changes: dict[str, tuple[Any, Any]]) -> str:

@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,7 @@ from neuralmon.training import environment
 from neuralmon.training.check import check, data_shapes
 from neuralmon.training.feed import Feed, Resident, Streamed, resident
 from neuralmon.training.flops import step_flops, utilisation
-from neuralmon.training.initial import initialise_from
+from neuralmon.training.initial import Inheritance, inherit
 from neuralmon.training.loop import Loop, StopSignals
 from neuralmon.training.nan_hunt import hunt
 from neuralmon.training.pictures import Pictures
@@ -81,11 +82,12 @@ def train(
     chosen = Options(**options)
     for name in chosen.writers:
         require(name)
-    experiment = check(experiment)
-    with progress or progress_for(sys.stderr, quiet=False) as shown:
-        if workdir is None:
-            return _train(experiment, None, shown, lambda **_: None, chosen)
-        folder = RunFolder(Path(workdir))
+    with progress or progress_for(sys.stderr, quiet=False) as shown, _told(shown):
+        experiment = check(experiment)
+        folder = RunFolder(Path(workdir)) if workdir is not None else None
+        prepared = _prepare(experiment, folder, chosen)
+        if folder is None:
+            return _train(experiment, None, shown, lambda **_: None, chosen, prepared)
         with folder.locked():
             changes = folder.changes(experiment) if folder.holds_run else {}
             if changes and not chosen.allow_changes:
@@ -99,7 +101,46 @@ def train(
                 shown.notice(f"the run in {workdir} is finished")
                 return restore(folder, experiment, "latest", shown.notice)
             with _recorded(folder, experiment, changes, shown) as record:
-                return _train(experiment, folder, shown, record, chosen)
+                return _train(experiment, folder, shown, record, chosen, prepared)
+
+
+@contextlib.contextmanager
+def _told(shown: Progress) -> Iterator[None]:
+    """Shows neuralmon's own warnings, such as of files that are no images, as notices."""
+    room = Path(__file__).parents[1]
+    with warnings.catch_warnings():
+        others = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], filename: str, *where: Any) -> None:
+            if Path(filename).is_relative_to(room):
+                shown.notice(str(message))
+            else:
+                others(message, category, filename, *where)
+
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield
+
+
+@dataclasses.dataclass(frozen=True)
+class _Prepared:
+    """What options mean for this run: found before anything is written."""
+
+    profile: Profile | None
+    inheritance: Inheritance | None
+
+
+def _prepare(experiment: Experiment, folder: RunFolder | None, options: Options) -> _Prepared:
+    profile, inheritance = None, None
+    if options.profile is not None:
+        if folder is None:
+            raise RequestError("profile: a trace needs a folder to lie in; give a workdir")
+        profile = Profile(*parse_range(options.profile), folder.path / "profile")
+        profile.check(experiment.training.num_steps(experiment.dataset.spec().sizes["train"]))
+    if options.init_from is not None and not (folder and folder.has_checkpoint):
+        inheritance = inherit(abstract_state(*compiled(experiment)), options.init_from, options.init_patterns)
+    elif options.init_from is None and options.init_patterns != ("*",):
+        raise RequestError("--init_patterns says what to take from another run: give --init_from=FOLDER too")
+    return _Prepared(profile, inheritance)
 
 
 @contextlib.contextmanager
@@ -133,7 +174,12 @@ def _recorded(
 
 
 def _train(
-    experiment: Experiment, folder: RunFolder | None, shown: Progress, record: Callable[..., None], options: Options
+    experiment: Experiment,
+    folder: RunFolder | None,
+    shown: Progress,
+    record: Callable[..., None],
+    options: Options,
+    prepared: _Prepared,
 ) -> Result:
     started = environment.started()
     spec = experiment.dataset.spec()
@@ -154,7 +200,7 @@ def _train(
         # Reading the data and compiling the program need different cores.
         loading = pool.submit(resident, experiment.dataset, mesh) if program.window is None else None
         checkpoints, restored, writers, pictures = None, None, Writers(), None
-        profile = _profile(options, num_steps, workdir)
+        profile, inheritance = prepared.profile, prepared.inheritance
         if folder is not None:
             checkpoints = stack.enter_context(open_checkpoints(folder, experiment, notice))
             restored = checkpoints.restore(abstract_state(program, numbers, mesh))
@@ -167,8 +213,11 @@ def _train(
             if options.figures:
                 pictures = stack.enter_context(Pictures(experiment, program, numbers, folder.path, notice))
         state = restored.state if restored else program.init(numbers)
-        if options.init_from is not None and not restored:
-            state = initialise_from(state, options.init_from, options.init_patterns, notice)
+        if inheritance is not None:
+            state = inheritance.apply(state)
+            notice(inheritance.said)
+        elif options.init_from is not None:
+            notice(f"--init_from={options.init_from} has no effect: the run goes on from its own checkpoint")
         shown.start(experiment.name or type(experiment.model).__name__, num_steps, int(state.step))
         cuts, longest = profile.cuts if profile else (), 1 if options.debug_nans else None
         feed: Feed
@@ -210,16 +259,6 @@ def _train(
         if pictures is not None:
             pictures.end(state, metrics, feed)
         return result
-
-
-def _profile(options: Options, num_steps: int, workdir: Path | None) -> Profile | None:
-    if options.profile is None:
-        return None
-    if workdir is None:
-        raise RequestError("profile: a trace needs a folder to lie in; give a workdir")
-    profile = Profile(*parse_range(options.profile), workdir / "profile")
-    profile.check(num_steps)
-    return profile
 
 
 def _writers(

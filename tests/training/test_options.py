@@ -166,7 +166,7 @@ def test_only_what_the_patterns_name(plain, source):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"init_patterns": ("dense*",)}, "no parameter matches dense\\*"),
+        ({"init_patterns": ("dense*",)}, "no parameter matches 'dense"),
         ({"init_from": "nowhere"}, "nowhere holds no run"),
     ],
 )

@@ -20,8 +20,8 @@ from neuralmon.experiment import merge, replace_at, split
 from neuralmon.parallel import make_mesh
 from neuralmon.training.checkpoint import fingerprint
 from neuralmon.training.program import compile_train, make_train
-from neuralmon.training.step import make_step
 from neuralmon.training.progress import Progress, Silent
+from neuralmon.training.step import make_step
 
 
 def trained(experiment, **options):

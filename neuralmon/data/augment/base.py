@@ -3,6 +3,7 @@
 import abc
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 import jax.numpy as jnp
 from jaxtyping import Array, Num
@@ -16,6 +17,9 @@ Images = Num[Array, "batch height width channels"]
 @dataclasses.dataclass(frozen=True)
 class Augmentation(abc.ABC):
     """A random change of a training batch that leaves what it shows as it is."""
+
+    # Whether it only moves pixels, so that it may do it before bytes are made four times as large floats.
+    takes_bytes: ClassVar[bool] = False
 
     @abc.abstractmethod
     def __call__(self, key: Array, batch: Batch) -> Batch:

@@ -1,7 +1,7 @@
 """Where the pixels of an image lie: moved, flipped, cut out, turned."""
 
 import dataclasses
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,8 @@ class Shift(Augmentation):
       pixels: the largest shift; its fraction is dropped.
     """
 
+    takes_bytes: ClassVar[bool] = True
+
     pixels: NonNegativeNumber = 2.0
 
     def __call__(self, key: Array, batch: Batch) -> Batch:
@@ -42,6 +44,8 @@ class Crop(Augmentation):
       border: "zero": black; "reflect": the image mirrored in its outermost pixels, which are not repeated.
     """
 
+    takes_bytes: ClassVar[bool] = True
+
     padding: NonNegativeNumber = 4.0
     border: Border = "zero"
 
@@ -58,6 +62,8 @@ class Flip(Augmentation):
       probability: how often.
       vertical: top and bottom change places, instead of left and right.
     """
+
+    takes_bytes: ClassVar[bool] = True
 
     probability: FractionNumber = 0.5
     vertical: bool = False
@@ -87,6 +93,12 @@ class RandomResizedCrop(Augmentation):
     max_scale: PositiveFractionNumber = 1.0
     min_ratio: PositiveNumber = 3 / 4
     max_ratio: PositiveNumber = 4 / 3
+
+    def __post_init__(self) -> None:
+        for name, low, high in (("scale", self.min_scale, self.max_scale), ("ratio", self.min_ratio, self.max_ratio)):
+            # Within the compiled program they are traced, and were looked at before.
+            if isinstance(low, int | float) and isinstance(high, int | float) and low > high:
+                raise ValueError(f"min_{name} {low:g} is above max_{name} {high:g}")
 
     def __call__(self, key: Array, batch: Batch) -> Batch:
         """See `Augmentation`."""

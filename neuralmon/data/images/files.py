@@ -202,7 +202,11 @@ def _stored_images(source: Path, shape: tuple[int, ...]) -> tuple[list[str], np.
     try:
         images: Any = np.load(source, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise RequestError(f"{where} cannot be read as an array: {error}") from None
+        # NumPy takes whatever it does not know for a pickle, and says how to read that.
+        why = "it is no .npy file of numbers, whatever it is called" if "ickle" in str(error) else f"{error}"
+        raise RequestError(f"{where} cannot be read as an array: {why}") from None
+    if images.size == 0:
+        raise RequestError(f"{where} has the shape {images.shape}: there is no image in it")
     ends = [shape, shape[:-1]] if shape[-1] == 1 else [shape]
     fits = any(images.shape == end or images.shape[1:] == end for end in ends)
     if images.dtype != np.uint8 or not fits:
@@ -215,7 +219,7 @@ def _stored_images(source: Path, shape: tuple[int, ...]) -> tuple[list[str], np.
 def expanded(path: str) -> Path:
     """Returns a path with `~` replaced by the home folder."""
     if not path:
-        raise RequestError("the path is empty")
+        raise RequestError("the path is empty; give that of a folder with images")
     try:
         return Path(path).expanduser()
     except RuntimeError as error:

@@ -74,7 +74,8 @@ class ImageFolder(LabelledDataset):
             raise RequestError(str(error)) from error
         for field, values in (("mean", self.mean), ("stddev", self.stddev)):
             if len(values) not in (1, channels) or (field == "stddev" and min(values) <= 0):
-                raise RequestError(f"dataset.{field}: {values} is not one number or {channels}, or one is not above 0")
+                above = ", or one is not above 0" if field == "stddev" else ""
+                raise RequestError(f"dataset.{field}: {values} is not one number or {channels}, one a channel{above}")
         return Facts(
             sizes={name: len(files) for name, files in splits.items()},
             shape=(height, width, channels),

@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,8 @@ from neuralmon.errors import RequestError
 
 # Elements that are looked at at the same time: 32 MB of float64.
 _BLOCK = 2**22
+# Bytes up to which arrays are read once more to find out whether they are still the same.
+_QUICK_BYTES = 2**28
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +73,7 @@ def open_array(value: str | np.ndarray, field: str) -> np.ndarray:
 
 def _read(path: str, field: str) -> np.ndarray:
     name, archive, key = path.rpartition(".npz:")
-    file = Path(f"{name}.npz" if archive else path)
+    file = Path(f"{name}.npz" if archive else path).expanduser()
     if not file.exists():
         raise RequestError(f"{field}: there is no file {file} (relative paths start at {Path.cwd()})")
     if file.is_dir():
@@ -88,11 +90,19 @@ def _read(path: str, field: str) -> np.ndarray:
         # An array of objects is a pickle, and reading one runs whatever code it holds.
         pickled = "ickle" in str(error) or "Python objects" in str(error)
         why = "it holds Python objects, which are not read: save plain numbers" if pickled else f"{error}"
+        if pickled and not is_numpys(file):
+            why = "it is neither, whatever it is called"
         raise RequestError(f"{field}: {file} cannot be read as an .npy or .npz file: {why}") from None
     except Exception as error:  # a damaged archive: zipfile and zlib have errors of their own
         raise RequestError(f"{field}: {file} is damaged: {error}") from None
     what = f"{file} has no array {key!r}" if archive else f"{file} holds several arrays"
     raise RequestError(f"{field}: {what}: give '{file}:NAME', where NAME is one of {known}")
+
+
+def is_numpys(file: Path) -> bool:
+    """Returns whether a file begins as .npy and .npz files do; NumPy takes everything else for a pickle."""
+    with file.open("rb") as content:
+        return content.read(6).startswith((b"\x93NUMPY", b"PK"))
 
 
 def blocks(array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
@@ -125,3 +135,15 @@ def scan(array: np.ndarray, field: str, measured: np.ndarray | None = None) -> S
             found = Moments.of(block[inside].reshape(-1, block.shape[-1] if block.ndim > 1 else 1))
             moments = found if moments is None else moments + found
     return Scan(moments, digest.hexdigest())
+
+
+def fingerprint_of(scans: Iterable[Scan]) -> str:
+    """Returns the SHA-256 of several arrays' sums."""
+    return hashlib.sha256("".join(scan.sha256 for scan in scans).encode()).hexdigest()
+
+
+def has_fingerprint(arrays: Sequence[np.ndarray], fingerprint: str) -> bool:
+    """Returns whether arrays are those that a fingerprint is of; of more than 256 MB it is taken for granted."""
+    if sum(array.nbytes for array in arrays) > _QUICK_BYTES:
+        return True
+    return fingerprint_of(scan(array, "dataset.inputs or targets") for array in arrays) == fingerprint

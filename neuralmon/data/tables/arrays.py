@@ -1,7 +1,6 @@
 """Arrays that somebody has in memory or in NumPy's files."""
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +10,7 @@ from jaxtyping import Array
 from neuralmon.data.dataset import Rows, whole
 from neuralmon.data.labelled import Facts, LabelledDataset, TableColumn
 from neuralmon.data.splits import RandomSplit, Split
-from neuralmon.data.tables.array_files import Converted, Scan, open_array, scan
+from neuralmon.data.tables.array_files import Converted, Scan, fingerprint_of, has_fingerprint, open_array, scan
 from neuralmon.data.tables.standardize import Moments, standardize
 from neuralmon.errors import RequestError
 
@@ -76,7 +75,7 @@ class Arrays(LabelledDataset):
             dtype=str(_stored_dtype(inputs)),
             target_shape=targets.shape[1:],
             columns=_columns(inputs, _moments(found)),
-            fingerprint=hashlib.sha256("".join(scan.sha256 for scan in (*found, *target_found)).encode()).hexdigest(),
+            fingerprint=fingerprint_of([*found, *target_found]),
         )
         if targets.dtype.kind == "f":
             if self.class_names is not None:
@@ -100,6 +99,11 @@ class Arrays(LabelledDataset):
     def read(self) -> dict[str, dict[str, Any]]:
         """See `LabelledDataset.read`."""
         facts, parts = self._facts(), self._open()
+        arrays = [part[place] for place in (0, 1) for part in parts.values()]
+        if facts.fingerprint and not has_fingerprint(arrays, facts.fingerprint):
+            named = [value for value in (self.inputs, self.targets) if isinstance(value, str)]
+            what = "dataset.inputs and dataset.targets" + (f" ({', '.join(named)})" if named else "")
+            raise RequestError(f"{what} are not those that the run began with; restore them, or start a new run")
         target_dtype = np.dtype(facts.target_dtype)
         cut = self._rows(len(parts["train"][0]), parts)
         splits = {}

@@ -110,7 +110,9 @@ class CsvFile:
             lacking = self._lacking(name, values, words.get(name), frozenset({""}) if name in exact else MISSING)
             if missing == "refuse" and lacking.any():
                 what = f"{self.where(int(lacking.argmax()), name)}: there is no value"
-                advice = "fill them in, or give dataset.missing=drop or dataset.ignore"
+                advice = (
+                    "fill them in, or leave the rows out (in training, dataset.missing=drop does, or dataset.ignore)"
+                )
                 raise RequestError(f"{what}, as in {lacking.sum():,} of {len(lacking):,} rows; {advice}")
             kept &= ~lacking
         if not kept.any():
@@ -186,7 +188,9 @@ class CsvFile:
             return np.isin(values, [code for code, word in enumerate(words) if word in missing])
         if (large := np.abs(values) > np.finfo(np.float32).max).any():
             row = int(large.argmax())
-            raise RequestError(f"{self.where(row, name)}: {values[row]:g} is infinite, or beyond the range of float32")
+            raise RequestError(
+                f"{self.where(row, name)}: {values[row]:g} is infinite, or beyond the range of float32; correct it"
+            )
         return np.isnan(values)
 
 

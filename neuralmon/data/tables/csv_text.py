@@ -32,8 +32,10 @@ class Lines(Iterator[list[str]]):
 
 def read_text(path: str) -> tuple[str, str]:
     """Returns a UTF-8 file's text, without a byte order mark, and the SHA-256 of its bytes."""
+    if not path:
+        raise RequestError("the path of the CSV file is empty")
     try:
-        content = Path(path).read_bytes()
+        content = Path(path).expanduser().read_bytes()
     except FileNotFoundError:
         raise RequestError(f"there is no file {path} (relative paths start at {Path.cwd()})") from None
     except IsADirectoryError:
@@ -45,4 +47,7 @@ def read_text(path: str) -> tuple[str, str]:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         what = f"{path} is not UTF-8: byte {error.start:,} (line {line}) is 0x{content[error.start]:02x}"
-        raise RequestError(f"{what}; save it as UTF-8, or: iconv -f LATIN1 -t UTF-8 OLD > NEW") from None
+        encoding = "UTF-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "LATIN1"
+        if b"\0" in content and encoding != "UTF-16":
+            raise RequestError(f"{what}, and it holds zero bytes: it is no text; give a CSV file") from None
+        raise RequestError(f"{what}; save it as UTF-8, or: iconv -f {encoding} -t UTF-8 OLD > NEW") from None

@@ -114,7 +114,8 @@ class Tfds(LabelledDataset):
         for name in ("mean", "stddev"):
             values = getattr(resolved, name)
             if len(values) not in (1, channels) or (name == "stddev" and min(values) <= 0):
-                raise RequestError(f"dataset.{name}: {values} is not one number or {channels}, or one is not above 0")
+                above = ", or one is not above 0" if name == "stddev" else ""
+                raise RequestError(f"dataset.{name}: {values} is not one number or {channels}, one a channel{above}")
         return resolved
 
     def normalize(self, inputs: Array) -> Array:

@@ -162,6 +162,7 @@ def builder_for(name: str, data_dir: str | None) -> Any:
             raise RequestError(_unknown(name, Path(folder or "~/tensorflow_datasets").expanduser())) from error
         except Exception as error:
             reason = re.sub(r"^Failed to construct .*?\}\": ", "", " ".join(str(error).split()) or type(error).__name__)
+            reason = re.split(r" (?:Here are|The builder name string) ", reason)[0]  # long lists, and their grammar
             raise RequestError(f"dataset.name: {name!r} cannot be opened: {reason[:300]}") from error
         if not builder.is_prepared():
             raise RequestError(
