@@ -6,6 +6,7 @@ import types
 
 import pytest
 
+import neuralmon as nm
 from neuralmon.cli import main
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -65,3 +66,20 @@ def test_the_module_elsewhere_runs(blocks):
     module = types.ModuleType("readme")
     exec(compile(source, "README.md", "exec"), module.__dict__)
     assert module.logits.shape == (8, 10)
+
+
+def test_the_training_page_names_every_optimizer_and_schedule(root):
+    page = (root / "docs" / "training.md").read_text()
+    for name in set(nm.optim.__all__) - {"Optimizer", "Schedule"}:
+        assert re.search(rf"\b{name}\b", page), name
+
+
+def test_the_data_page_names_every_dataset_and_augmentation(root):
+    page = (root / "docs" / "data.md").read_text()
+    kinds = nm.data.LabelledDataset, nm.data.Augmentation, nm.data.Split
+    names = [
+        name for name in nm.data.__all__ if isinstance(kind := getattr(nm.data, name), type) and issubclass(kind, kinds)
+    ]
+    assert len(names) > 20
+    for name in set(names) - {"LabelledDataset", "Augmentation", "Split"}:
+        assert re.search(rf"\b{name}\b", page), name
