@@ -38,7 +38,7 @@ OPTIMIZERS: dict[str, tuple[float, Callable[[optim.Schedule], optim.Optimizer]]]
     "AdamW": (1e-3, lambda rate: optim.AdamW(learning_rate=rate)),
     "NAdam": (1e-3, lambda rate: optim.NAdam(learning_rate=rate)),
     "RAdam": (1e-3, lambda rate: optim.RAdam(learning_rate=rate)),
-    "AdaGrad": (1e-2, lambda rate: optim.AdaGrad(learning_rate=rate)),
+    "AdaGrad": (3e-2, lambda rate: optim.AdaGrad(learning_rate=rate)),
     "AdaDelta": (1.0, lambda rate: optim.AdaDelta(learning_rate=rate)),
     "RMSprop": (1e-3, lambda rate: optim.RMSprop(learning_rate=rate)),
     "RMSprop, centred": (1e-3, lambda rate: optim.RMSprop(learning_rate=rate, centered=True)),

@@ -25,11 +25,12 @@ from neuralmon.reports.predictions import FORMATS, predictions
 from neuralmon.reports.summary import summary
 from neuralmon.training import environment
 from neuralmon.training.check import check
-from neuralmon.training.loop import Interrupted
+from neuralmon.training.options import Options
 from neuralmon.training.progress import progress_for
 from neuralmon.training.result import load_run
 from neuralmon.training.run_folder import RunFolder, default_workdir
-from neuralmon.training.train import Options, train
+from neuralmon.training.signals import Interrupted
+from neuralmon.training.train import train
 
 _USAGE = """usage: python launch.py --experiment=NAME_OR_FILE [--mode=MODE] [--workdir=FOLDER] [--FIELD=VALUE ...]
 

@@ -93,7 +93,7 @@ def to_json(value: Any, names: Names, full: bool = True, annotation: Any = Any) 
 
 def array_digest(array: np.ndarray) -> str:
     """Returns the SHA-256 of an array's elements: a record says by it which array in memory was meant."""
-    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(array).view(np.uint8).data).hexdigest()
 
 
 def has_default(value: Any, name: str) -> bool:

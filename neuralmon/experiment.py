@@ -48,7 +48,8 @@ class Training:
         are summed, so the update is that of the whole batch.
       patience: evaluations in a row without a better validation metric after which training ends and the best state
         counts as the run's; None: never.
-      monitor: the validation metric that says which state is best; None: the task's own.
+      monitor: the validation metric that says which state is best, with a minus before it ("-wer") if less of it is
+        better, which of losses and errors such as rmse is known; None: the task's own.
     """
 
     batch_size: PositiveInt = 128

@@ -38,7 +38,7 @@ def batches_over(mesh: Mesh) -> NamedSharding:
 
 
 def device_memory(mesh: Mesh) -> int:
-    """Returns the bytes of memory that a device has in all; on a CPU, what the machine or its container has."""
+    """Returns the bytes of memory that a device has in all; on a CPU, its share of the machine's or container's."""
     device = mesh.devices.flat[0]
     if device.platform != "cpu":
         return int((device.memory_stats() or {}).get("bytes_limit", 2**63))
@@ -46,7 +46,7 @@ def device_memory(mesh: Mesh) -> int:
     for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         with contextlib.suppress(OSError, ValueError):
             limits.append(int(Path(file).read_text()))
-    return min(limits)
+    return min(limits) // mesh.size  # each of them holds a copy
 
 
 def shard_batch(batch: Any, mesh: Mesh) -> Any:

@@ -22,8 +22,8 @@ def read_text(text: str) -> Any:
         return _read(ast.parse(text.strip(), mode="eval").body)
     except (SyntaxError, RecursionError, MemoryError) as error:
         raise RequestError(
-            f"{text!r:.100} cannot be read: expected a number, text, a tuple such as 16,32, a name such as gelu, "
-            "or a constructor such as MLP(hidden=(512,))"
+            f"{text!r:.100} cannot be read: expected a number, text, a tuple such as 16,32 or () for none, a name such "
+            "as gelu, or a constructor such as MLP(hidden=(512,))"
         ) from error
 
 

@@ -236,11 +236,11 @@ _CASES = {
     ),
     "regression of words": csv_case(table(), "targets that are numbers", "use Classification", task=_REGRESSION),
     "balanced numbers": csv_case(
-        table(), "dataset.balanced_sampling: the targets of this data are no classes",
+        table(), "dataset.balanced_sampling does not fit this data: its targets are no classes",
         words="--dataset.target=length --dataset.balanced_sampling=true --dataset.ignore=kind", task=_REGRESSION,
     ),
     "weighted numbers": csv_case(
-        table(), "dataset.class_weights: the targets of this data are no classes",
+        table(), "dataset.class_weights does not fit this data: its targets are no classes",
         words="--dataset.target=length --dataset.class_weights=balanced", task=_REGRESSION,
     ),
     "flipped table": csv_case(

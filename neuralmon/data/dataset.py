@@ -9,6 +9,8 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
+from neuralmon.errors import RunError
+
 # `inputs`, `targets` and `weights` (0 = padding), each with the batch as its first axis.
 Batch: TypeAlias = Mapping[str, Array]
 
@@ -127,3 +129,15 @@ class Dataset(Protocol):
         batch that is to be predicted.
         """
         ...
+
+
+def load_checked(dataset: Dataset) -> Mapping[str, Mapping[str, Any]]:
+    """Returns what a dataset loads; what is not as its spec says is refused."""
+    spec, splits = dataset.spec(), dataset.load()
+    for split, size in spec.sizes.items():
+        for name, feature in spec.features.items():
+            expected, column = f"{feature.dtype}{[size, *feature.shape]}", splits.get(split, {}).get(name)
+            found = "nothing" if column is None else f"{column.dtype}{list(column.shape)}"
+            if found != expected:
+                raise RunError(f"dataset: load() gave {found} as {name!r} of {split!r}, but spec() says {expected}")
+    return splits

@@ -113,7 +113,10 @@ class LabelledDataset(abc.ABC):
         classes, weights = len(facts.class_counts), self.class_weights
         if not classes and (self.balanced_sampling or weights is not None):
             field = "balanced_sampling" if self.balanced_sampling else "class_weights"
-            raise RequestError(f"dataset.{field}: the targets of this data are no classes")
+            why = "it does not count them (Facts.class_counts)" if facts.class_names else "its targets are no classes"
+            raise RequestError(f"dataset.{field} does not fit this data: {why}")
+        if self.balanced_sampling and weights == "balanced":
+            raise RequestError("dataset: balanced_sampling and class_weights=balanced do the same: give one of them")
         if isinstance(weights, tuple) and len(weights) != classes:
             what = f"dataset.class_weights: {len(weights)} weights for {classes} classes"
             raise RequestError(f"{what} ({', '.join(facts.class_names[:20])}); give one for each, or balanced")

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from neuralmon.data.dataset import Dataset
+from neuralmon.data.dataset import Dataset, load_checked
 from neuralmon.data.permutation import batch_indices_numpy
 from neuralmon.errors import NeuralmonError, RunError
 
@@ -24,11 +24,12 @@ _RESTARTS = 5
 
 
 class Place(NamedTuple):
-    """Where a window is: `length` batches of `split` from batch number `start` on."""
+    """Where a window is: `length` batches of `split` from batch number `start` on, shuffled or from front to back."""
 
     split: str
     start: int
     length: int
+    shuffled: bool = False
 
 
 @dataclasses.dataclass
@@ -39,8 +40,9 @@ class Reader:
       dataset: what is read; opened when first asked, in each process anew.
       places: the windows, in order.
       batch_size: examples of a batch.
-      num_batches: batches of a window; one that holds fewer is filled up with zeros of weight 0.
-      seed: of the order of the training examples; other splits are read from front to back.
+      num_batches: batches of a window; one that holds fewer is filled up with copies of an example, of weight 0.
+      seed: of the order of shuffled examples.
+      splits: what the dataset has loaded in this process; None: not yet.
     """
 
     dataset: Dataset
@@ -48,9 +50,7 @@ class Reader:
     batch_size: int
     num_batches: int
     seed: int
-
-    def __post_init__(self) -> None:
-        self._splits: Mapping[str, Mapping[str, Any]] | None = None
+    splits: Mapping[str, Mapping[str, Any]] | None = None
 
     def __len__(self) -> int:
         return len(self.places)
@@ -62,14 +62,15 @@ class Reader:
         """Returns the window at `place`."""
         columns = self.columns(place.split)
         batches = range(place.start, place.start + place.length)
-        rows, weights = self._rows(place.split, batches, next(iter(columns.values())).shape[0])
+        rows, weights = self._rows(place.shuffled, batches, next(iter(columns.values())).shape[0])
         window = {}
         for name, column in columns.items():
             examples = np.asarray(column[rows])
             if examples.shape[1:] != tuple(column.shape[1:]) or examples.dtype != column.dtype:
                 raise RunError(f"dataset: {name!r} of {place.split!r} gave {examples.dtype}{list(examples.shape)}")
-            window[name] = np.zeros((self.num_batches * self.batch_size, *examples.shape[1:]), examples.dtype)
+            window[name] = np.empty((self.num_batches * self.batch_size, *examples.shape[1:]), examples.dtype)
             window[name][: len(rows)] = examples
+            window[name][len(rows) :] = examples[-1]  # what a model can take, unlike zeros
         window["weights"] = np.zeros(self.num_batches * self.batch_size, np.float32)
         window["weights"][: len(rows)] = weights
         shape = self.num_batches, self.batch_size
@@ -77,12 +78,12 @@ class Reader:
 
     def columns(self, split: str) -> Mapping[str, Any]:
         """Returns the columns of a split."""
-        if self._splits is None:
-            self._splits = self.dataset.load()
-        return self._splits[split]
+        if self.splits is None:
+            self.splits = load_checked(self.dataset)
+        return self.splits[split]
 
-    def _rows(self, split: str, batches: range, size: int) -> tuple[np.ndarray, np.ndarray | float]:
-        if split == "train":
+    def _rows(self, shuffled: bool, batches: range, size: int) -> tuple[np.ndarray, np.ndarray | float]:
+        if shuffled:
             rows = [batch_indices_numpy(self.seed, step, self.batch_size, size) for step in batches]
             return np.concatenate(rows).astype(np.int64), 1.0
         positions = np.arange(batches.start * self.batch_size, batches.stop * self.batch_size)
@@ -90,7 +91,7 @@ class Reader:
 
     def __getstate__(self) -> dict[str, Any]:
         # Memory-mapped arrays would be copied as a whole; a worker process opens them for itself.
-        return {**vars(self), "_splits": None}
+        return {**vars(self), "splits": None}
 
 
 class Stream:
@@ -127,6 +128,7 @@ class Stream:
                 self._restart()
                 continue
             self._next += 1
+            self._restarts = 0
             # A copy, since the processes' shared memory is theirs and must be given back.
             return {name: np.array(array) for name, array in window.items()} if self._workers else window
         raise StopIteration
@@ -176,9 +178,9 @@ class Stream:
         return iter(dataset)
 
 
-def default_workers(dataset: Dataset) -> int:
-    """Returns how many worker processes read a dataset: none if its columns are arrays, else a core's worth each."""
-    columns = [column for split in dataset.load().values() for column in split.values()]
+def default_workers(splits: Mapping[str, Mapping[str, Any]]) -> int:
+    """Returns how many worker processes read these splits: none if all are arrays, else as many as cores but one."""
+    columns = [column for split in splits.values() for column in split.values()]
     while any(lazy := [hasattr(column, "column") for column in columns]):
         columns = [column.column if is_lazy else column for column, is_lazy in zip(columns, lazy, strict=True)]
     if all(isinstance(column, np.ndarray) for column in columns):

@@ -8,6 +8,7 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from neuralmon.fields import FractionNumber, NonNegativeNumber, PositiveNumber
@@ -44,11 +45,25 @@ class Optimizer(abc.ABC):
         It is called inside the compiled program, where the fields are traced numbers.
         """
         rate = self.learning_rate
-        clip = optax.identity() if self.clip_norm is None else optax.clip_by_global_norm(self.clip_norm)
+        clip = optax.identity() if self.clip_norm is None else _clip(self.clip_norm)
         descend = optax.scale_by_learning_rate(
             (lambda step: rate.value(step, num_steps)) if isinstance(rate, Schedule) else rate
         )
         return optax.chain(clip, self.direction(), descend, scale_by_layer_rates(self.layer_rates))
+
+
+def _clip(max_norm: Any) -> optax.GradientTransformation:
+    """Returns `optax.clip_by_global_norm` for a traced norm and gradients of any precision."""
+
+    def update(updates: Any, state: optax.EmptyState, params: Any = None) -> tuple[Any, optax.EmptyState]:
+        limit, norm = jnp.asarray(max_norm, jnp.float32), optax.tree.norm(updates)
+
+        def clipped(leaf: jax.Array) -> jax.Array:
+            return jnp.where(norm < limit, leaf, leaf / norm.astype(leaf.dtype) * limit.astype(leaf.dtype))
+
+        return jax.tree.map(clipped, updates), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

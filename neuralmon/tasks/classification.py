@@ -91,7 +91,7 @@ class Classification:
     def check(self, outputs: jax.ShapeDtypeStruct, spec: Spec) -> str | None:
         """See `Task.check`."""
         if spec.num_classes is None:
-            return "Classification needs data with classes, and this data has none"
+            return "Classification needs data with classes, and this data has none: use Regression"
         if targets := target_shape(spec):
             return f"Classification needs one class an example; this data has targets {targets}: use MultiLabel"
         shape = output_shape(outputs)

@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from neuralmon.errors import NeuralmonError, RequestError
 from neuralmon.experiment import Experiment
 from neuralmon.optim import freezing, layer_rates
+from neuralmon.training.evaluation import monitor
 from neuralmon.training.feed import split_shapes, window_shapes
 from neuralmon.training.program import Program, compiled, output_shapes
 from neuralmon.training.result import abstract_state
@@ -36,12 +37,11 @@ def check(experiment: Experiment) -> Experiment:
     with _explained(f"task: {type(experiment.task).__name__} cannot measure this model's outputs"):
         sums = jax.eval_shape(experiment.task.metrics, outputs, batch)
     if experiment.training.monitor is not None:
-        nothing = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), sums)
+        nothing = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), sums)
         known = [
             name for name, value in experiment.task.report(nothing, spec).items() if isinstance(value, int | float)
         ]
-        if experiment.training.monitor not in known:
-            name = experiment.training.monitor
+        if (name := monitor(experiment)[0]) not in known:
             raise RequestError(f"training.monitor: there is no metric {name!r}; there are {', '.join(known)}")
     _check_patterns(experiment, state.params)
     with _explained("the training step cannot be made of these parts"):

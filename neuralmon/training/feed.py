@@ -2,17 +2,16 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
 from neuralmon.data import Dataset, Spec
-from neuralmon.data.dataset import whole
+from neuralmon.data.dataset import load_checked, whole
 from neuralmon.data.pipeline import Data
 from neuralmon.data.stream import Place, Reader, Stream, default_workers
-from neuralmon.errors import RunError
 from neuralmon.experiment import Experiment
 from neuralmon.parallel import batches_over, replicated
 
@@ -63,7 +62,19 @@ class Resident:
 
 
 class Streamed:
-    """Windows of a stream, read ahead in the order in which a run from `step` on needs them."""
+    """Windows of a stream, read ahead in the order in which a run from `step` on, or one evaluation, needs them.
+
+    Args:
+      experiment: the resolved experiment.
+      mesh: the devices.
+      window: batches of a window.
+      step: where the run begins.
+      cuts: further steps at which a chunk ends.
+      longest: the most steps of a part; None: a window's.
+      workers: worker processes that read; 0: threads of this one; None: as the data needs.
+      notice: told of a worker process that died.
+      only: the one split that will be evaluated, where there is no run.
+    """
 
     def __init__(
         self,
@@ -75,15 +86,17 @@ class Streamed:
         longest: int | None = None,
         workers: int | None = None,
         notice: Callable[[str], None] = print,
+        only: str | None = None,
     ) -> None:
         dataset, training = experiment.dataset, experiment.training
-        self.workers = default_workers(dataset) if workers is None else workers
+        splits = load_checked(dataset)
+        self.workers = default_workers(splits) if workers is None else workers
         self._spec, self._training, self._cuts = dataset.spec(), training, cuts
         self._longest = min(window, longest or window)
-        self._reader = Reader(dataset, (), training.batch_size, window, training.seed)
+        self._reader = Reader(dataset, (), training.batch_size, window, training.seed, splits)
         self._sharding = batches_over(mesh)
         self._notice = notice
-        self._open(list(self._plan(step)))
+        self._open(self._evaluation_places(only) if only else list(self._plan(step)))
 
     def train(self, start: int, end: int) -> Iterator[tuple[int, Data]]:
         """See `Feed.train`."""
@@ -132,7 +145,7 @@ class Streamed:
                 yield from self._evaluation_places(split)
 
     def _train_places(self, start: int, end: int) -> list[Place]:
-        return [Place("train", *part) for part in _parts(start, end, self._longest, self._cuts)]
+        return [Place("train", *part, shuffled=True) for part in _parts(start, end, self._longest, self._cuts)]
 
     def _evaluation_places(self, split: str) -> list[Place]:
         batches = -(-self._spec.sizes[split] // self._training.batch_size)
@@ -163,20 +176,8 @@ def split_shapes(spec: Spec, split: str, mesh: Mesh) -> dict[str, jax.ShapeDtype
     }
 
 
-def columns(dataset: Dataset) -> Mapping[str, Mapping[str, Any]]:
-    """Returns what a dataset loads; what is not as its spec says is refused."""
-    spec, splits = dataset.spec(), dataset.load()
-    for split, size in spec.sizes.items():
-        for name, feature in spec.features.items():
-            expected, column = f"{feature.dtype}{[size, *feature.shape]}", splits.get(split, {}).get(name)
-            found = "nothing" if column is None else f"{column.dtype}{list(column.shape)}"
-            if found != expected:
-                raise RunError(f"dataset: load() gave {found} as {name!r} of {split!r}, but spec() says {expected}")
-    return splits
-
-
 def resident(dataset: Dataset, mesh: Mesh, splits: Sequence[str] = ()) -> dict[str, Data]:
     """Reads the named splits, or all, and puts them on every device."""
-    loaded, names = columns(dataset), splits or tuple(dataset.spec().sizes)
+    loaded, names = load_checked(dataset), splits or tuple(dataset.spec().sizes)
     arrays = {name: {feature: whole(column) for feature, column in loaded[name].items()} for name in names}
     return {name: dict(jax.device_put(arrays[name], replicated(mesh))) for name in names}

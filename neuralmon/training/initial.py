@@ -80,6 +80,8 @@ def _variables_in(run: RunFolder) -> dict[str, Any]:
     if not run.holds_run:
         raise RequestError(f"--init_from: {run.path} holds no run: there is no experiment.json in it")
     record = run.read("result.json") or {}
+    if not isinstance(record, dict):
+        raise RequestError(f"{run.path / 'result.json'} is damaged")
     with Checkpoints(run.checkpoints, keep_last=1, best=("", "max"), notice=lambda _: None) as checkpoints:
         arrays = checkpoints.arrays(record.get("step"))
     found: dict[str, Any] = {}

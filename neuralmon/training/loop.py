@@ -3,12 +3,10 @@
 import contextlib
 import dataclasses
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Any, Literal, Self
+from typing import Any
 
 import jax
 import numpy as np
@@ -18,43 +16,13 @@ from neuralmon.errors import RunError
 from neuralmon.experiment import Experiment
 from neuralmon.state import TrainState
 from neuralmon.training.checkpoint import Checkpoints
+from neuralmon.training.evaluation import added, evaluate, monitor
 from neuralmon.training.feed import Feed
 from neuralmon.training.profiling import Profile
 from neuralmon.training.program import Numbers, Program
 from neuralmon.training.progress import Progress
+from neuralmon.training.signals import Interrupted, StopSignals
 from neuralmon.training.writers import SPEED, Writers
-
-
-class Interrupted(KeyboardInterrupt):
-    """Training was stopped by a signal after saving; `signal` is its number."""
-
-    def __init__(self, number: int, message: str) -> None:
-        super().__init__(message)
-        self.signal = number
-
-
-class StopSignals:
-    """While active, the first SIGINT or SIGTERM asks the loop to stop; a second one ends the process at once."""
-
-    def __init__(self) -> None:
-        self.received: int | None = None
-        self._previous: dict[int, Any] = {}
-
-    def __enter__(self) -> Self:
-        # Only the main thread may set handlers; elsewhere the caller's own stay.
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._receive)
-        return self
-
-    def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _receive(self, number: int, frame: FrameType | None) -> None:
-        self.received = number
-        for each in self._previous:
-            signal.signal(each, signal.SIG_DFL)
 
 
 @dataclasses.dataclass
@@ -94,6 +62,7 @@ class Loop:
 
     def __post_init__(self) -> None:
         self._validated: tuple[int, dict[str, Any]] | None = None
+        self._pending: tuple[int, int, list[Any]] | None = None
 
     def run(self, state: TrainState, stop: StopSignals) -> TrainState:
         """Returns the state after the last step or, with `Training.patience`, the one that was best.
@@ -108,24 +77,22 @@ class Loop:
         step = int(state.step)
         best, waited = self._standing()
         kept: TrainState | None = None  # the best state, where there is no checkpoint of it
-        pending: tuple[int, int, list[Any]] | None = None
         self._clock = time.monotonic()
         while step < num_steps and not (training.patience and waited >= training.patience):
             end = training.boundary_after(step, size)
             state, sums = self._chunk(state, step, end)
             # The previous chunk's metrics are fetched while this one computes, so the device never waits for the host.
-            self._settle(pending)
-            pending, step = (step, end, sums), end
+            self._settle()
+            self._pending, step = (step, end, sums), end
             evaluates, saves = training.evaluates_at(step, size), training.saves_at(step, size)
             if not (evaluates or saves or stop.received is not None):
                 continue
-            self._settle(pending)
-            pending = None
+            self._settle()
             metrics = self._evaluate(state, step) if evaluates and "validation" in spec.sizes else None
-            if metrics is not None and training.patience is not None:
+            if metrics is not None:
                 best, waited = self._standing()
-                saves |= best == step
-                if best == step and self.checkpoints is None:
+                saves |= best == step  # or the best state could be one between two checkpoints
+                if training.patience is not None and best == step and self.checkpoints is None:
                     kept = jax.tree.map(lambda leaf: leaf.copy(), state)
             stopped = stop.received  # Read once: what is not saved must not be said to be.
             if (saves or stopped is not None) and self.checkpoints is not None:
@@ -167,6 +134,7 @@ class Loop:
             if len(sums) > 2:
                 jax.block_until_ready(sums[-3])  # or the parts that wait for the device would fill its memory
             if self.explain and int(part["first_bad_step"]) >= 0:
+                self._settle()
                 sentence, _, table = self.explain(before).partition("\n")
                 self.progress.notice(table)
                 raise RunError(self._diverged(f"training diverged in {sentence}"))
@@ -186,11 +154,12 @@ class Loop:
         except RunError as error:
             raise RunError(f"{error}; {self._saved()}: launch again to go on once that is mended") from error
 
-    def _settle(self, pending: tuple[int, int, list[Any]] | None) -> None:
-        if pending is None:
+    def _settle(self) -> None:
+        """Records the chunk that was sent to the device last."""
+        if self._pending is None:
             return
-        start, end, parts = pending
-        fetched = _added(jax.device_get(parts))
+        (start, end, parts), self._pending = self._pending, None
+        fetched = added(jax.device_get(parts))
         now = time.monotonic()
         elapsed, self._clock = now - self._clock, now
         self.seconds["training"] += elapsed
@@ -218,11 +187,14 @@ class Loop:
     def _standing(self) -> tuple[int | None, int]:
         """Returns the step of the best evaluation so far, and how many came after it."""
         name, direction = monitor(self.experiment)
-        rows = [row for row in self.history if row["split"] == "validation" and row.get(name) is not None]
-        if not rows:
-            return None, 0
+        rows = [row for row in self.history if row["split"] == "validation"]
         sign = 1.0 if direction == "max" else -1.0
-        best = max(range(len(rows)), key=lambda index: (sign * rows[index][name], -index))
+        # What is not a number is NaN here, and None in what was read from the folder: no best state either way.
+        known = [index for index, row in enumerate(rows) if row.get(name) is not None and np.isfinite(row[name])]
+        scores = {index: sign * rows[index][name] for index in known}
+        if not scores:
+            return None, len(rows)
+        best = max(scores, key=lambda index: (scores[index], -index))
         return rows[best]["step"], len(rows) - 1 - best
 
     def _write(self, step: int, split: str, metrics: dict[str, Any]) -> None:
@@ -248,40 +220,5 @@ class Loop:
         raise Interrupted(number, f"stopped by {name} at step {step} of {num_steps}: {saved}")
 
 
-def evaluate(
-    experiment: Experiment, program: Program, numbers: Numbers, state: TrainState, feed: Feed, split: str
-) -> dict[str, Any]:
-    """Returns the metrics of a split, of which every example counts exactly once."""
-
-    def parts() -> Iterator[Any]:
-        for data in feed.evaluation(split):
-            yield jax.device_get(program.evaluate(numbers, state, data))
-
-    return experiment.task.report(_added(list(parts())), experiment.dataset.spec())
-
-
-_LESS_IS_BETTER = ("loss", "mse", "mae", "rmse", "perplexity")
-
-
-def monitor(experiment: Experiment) -> tuple[str, Literal["max", "min"]]:
-    """Returns the validation metric by which states are compared, and which way is better."""
-    name, direction = experiment.task.monitor()
-    if experiment.training.monitor in (None, name):
-        return name, direction
-    return experiment.training.monitor, "min" if experiment.training.monitor in _LESS_IS_BETTER else "max"
-
-
-def _added(parts: list[Any]) -> Any:
-    """Returns the sums of parts of a chunk or of a split; of bad steps the first."""
-    first, *rest = parts
-    if not rest:
-        return dict(first)
-    bad_steps = [int(part["first_bad_step"]) for part in parts if "first_bad_step" in part]
-    total = jax.tree.map(lambda *leaves: np.sum(leaves, axis=0, dtype=leaves[0].dtype), first, *rest)
-    if bad_steps:
-        total["first_bad_step"] = next((step for step in bad_steps if step >= 0), -1)
-    return total
-
-
 def _monitored(metrics: dict[str, Any] | None, name: str) -> dict[str, float]:
-    return {name: metrics[name]} if metrics else {}
+    return {name: metrics[name]} if metrics and metrics.get(name) is not None else {}

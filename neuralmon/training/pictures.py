@@ -18,9 +18,9 @@ from neuralmon.data.permutation import batch_indices_numpy
 from neuralmon.experiment import Experiment
 from neuralmon.optim import Schedule
 from neuralmon.state import TrainState
+from neuralmon.training.evaluation import monitor
 from neuralmon.training.feed import Feed
 from neuralmon.training.flops import trace_forward
-from neuralmon.training.loop import monitor
 from neuralmon.training.program import Numbers, Program
 from neuralmon.training.step import batch_keys
 
@@ -40,6 +40,7 @@ class Pictures:
     ) -> None:
         self._experiment, self._program, self._numbers = experiment, program, numbers
         self._folder, self._notice = folder, notice
+        self._failures: list[str] = []  # told at the end: `begin` runs in a thread, where nothing may be recorded
         self._spec = experiment.dataset.spec()
         self._drawing = figures.Drawing(folder / "figures")
 
@@ -87,7 +88,7 @@ class Pictures:
                 self._examples(split, state, feed)
             with self._harmless("decision_regions"):
                 self._regions(split, state, feed)
-        for text in self._drawing.finish():
+        for text in (*self._failures, *self._drawing.finish()):
             self._notice(text)
 
     @contextlib.contextmanager
@@ -95,7 +96,7 @@ class Pictures:
         try:
             yield
         except Exception as error:
-            self._notice(f"figure {name} not drawn: {type(error).__name__}: {str(error).partition(chr(10))[0]}")
+            self._failures.append(f"figure {name} not drawn: {type(error).__name__}: {str(error).splitlines()[:1]}")
 
     def _classes(self, split: str, metrics: Mapping[str, Any]) -> None:
         names = list(self._spec.class_names)
@@ -125,18 +126,21 @@ class Pictures:
         names, count = self._spec.class_names, len(losses)
         of = f"the first {count:,} {split} examples" if count < self._spec.sizes[split] else f"{split} examples"
         if "class" in said and names and raw["targets"].ndim == 1:
-            wrong = said["class"] != raw["targets"]
-            worst = np.lexsort((-losses, ~wrong))[:_PREVIEWED]
-            worst = worst[np.argsort(-losses[worst])]
+            wrong = np.flatnonzero(said["class"] != raw["targets"])
+            shown = wrong if len(wrong) else np.arange(count)
+            worst = shown[np.argsort(-losses[shown])][:_PREVIEWED]
+            title = f"{'The' if len(wrong) <= len(worst) else 'The worst of'} {len(wrong):,} mistakes among {of}"
+            if not len(wrong):
+                title = f"No mistake among {of}: those with the highest loss"
             self._drawing.draw(
                 "worst_mistakes",
-                inputs=raw["inputs"][worst],
+                inputs=feed.examples(split, worst)["inputs"],
                 true=[names[target] for target in raw["targets"][worst]],
                 predicted=[names[taken] for taken in said["class"][worst]],
                 probabilities=said["probabilities"][worst, said["class"][worst]],
                 losses=losses[worst],
                 feature_names=self._feature_names(),
-                title=f"The worst mistakes among {of}",
+                title=title,
             )
         elif "prediction" in said and math.prod(said["prediction"].shape[1:]) == 1:
             predicted, targets = said["prediction"].reshape(-1), raw["targets"].reshape(-1)
@@ -164,7 +168,7 @@ class Pictures:
         )
 
     def _judged(self, split: str, state: TrainState, feed: Feed) -> tuple[Any, Any, np.ndarray]:
-        """Returns examples as stored, what the model says of them, and their losses."""
+        """Returns the targets of examples as stored, what the model says of them, and their losses."""
         count, batch_size = min(self._spec.sizes[split], _JUDGED), self._experiment.training.batch_size
         kept: list[Any] = []
         for start in range(0, count, batch_size):
@@ -172,6 +176,7 @@ class Pictures:
             batch = feed.examples(split, np.minimum(rows, count - 1))
             weighted = {**batch, "weights": np.ones(batch_size, np.float32)}
             said, losses = jax.device_get(self._program.judge(self._numbers, state, weighted))
+            del batch["inputs"]  # those that are drawn are read again: together they may be more than the memory
             kept.append(jax.tree.map(itemgetter(slice(count - start)), (batch, said, losses)))
         raw, said, losses = jax.tree.map(lambda *leaves: np.concatenate(leaves), *kept)
         return raw, said, losses

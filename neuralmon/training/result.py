@@ -16,8 +16,8 @@ from neuralmon.experiment import Experiment
 from neuralmon.parallel import replicated
 from neuralmon.state import TrainState
 from neuralmon.training.checkpoint import Checkpoints, fingerprint
+from neuralmon.training.evaluation import evaluate, monitor
 from neuralmon.training.feed import Feed, Resident, Streamed, resident
-from neuralmon.training.loop import evaluate, monitor
 from neuralmon.training.program import Numbers, Program, compiled
 from neuralmon.training.run_folder import RunFolder
 
@@ -96,8 +96,7 @@ class Result:
         if program.window is None:
             feed = Resident(resident(self.experiment.dataset, mesh, (split_name,)))
         else:
-            num_steps = self.experiment.training.num_steps(spec.sizes["train"])
-            feed = Streamed(self.experiment, mesh, program.window, num_steps)
+            feed = Streamed(self.experiment, mesh, program.window, int(self.state.step), only=split_name)
         with contextlib.closing(feed):
             return evaluate(self.experiment, program, numbers, self.state, feed, split_name)
 

@@ -90,7 +90,11 @@ class RunFolder:
         try:
             return Experiment.from_json(recorded, names or Names())
         except RequestError as error:
-            hint = "" if names else "; if the run has a model or data of its own, give --experiment=FILE again"
+            hint = (
+                ""
+                if names or "--experiment=" in str(error)
+                else "; if the run has a model or data of its own, give --experiment=FILE again"
+            )
             raise RequestError(f"{self.path / 'experiment.json'}: {error}{hint}") from None
 
     def _recorded(self) -> dict[str, Any]:

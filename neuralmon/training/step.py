@@ -77,12 +77,15 @@ def make_step(experiment: Experiment, num_steps: int, mesh: Mesh) -> Callable[[T
             gradients, (model_state, (count, sums)) = gradients_of(
                 trainable, frozen, model_state, jax.random.fold_in(key, index), shard_batch(micro, mesh)
             )
-            total = jax.tree.map(lambda total, gradient: total + count * gradient, total, gradients)
+            total = jax.tree.map(lambda total, gradient: total + count * gradient.astype(total.dtype), total, gradients)
             return (total, weight + count, model_state), sums
 
-        start = jax.tree.map(jnp.zeros_like, trainable), jnp.float32(0), model_state
+        # Half-precision gradients are summed in float32.
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.promote_types(leaf.dtype, jnp.float32)), trainable)
+        start = zeros, jnp.float32(0), model_state
         (total, weight, model_state), sums = jax.lax.scan(body, start, (jnp.arange(count), parts))
-        gradients = jax.tree.map(lambda total: total / jnp.maximum(weight, 1e-8), total)
+        mean = jax.tree.map(lambda total: total / jnp.maximum(weight, 1e-8), total)
+        gradients = jax.tree.map(lambda mean, leaf: mean.astype(leaf.dtype), mean, trainable)
         return gradients, (model_state, (weight, jax.tree.map(lambda leaf: leaf.sum(axis=0), sums)))
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Sums]:

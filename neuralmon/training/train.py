@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import contextlib
-import dataclasses
 import datetime
 import sys
 import time
@@ -24,43 +23,17 @@ from neuralmon.training import environment
 from neuralmon.training.check import check, data_shapes
 from neuralmon.training.feed import Feed, Resident, Streamed, resident
 from neuralmon.training.flops import step_flops, utilisation
-from neuralmon.training.initial import Inheritance, inherit
-from neuralmon.training.loop import Loop, StopSignals
+from neuralmon.training.loop import Loop
 from neuralmon.training.nan_hunt import hunt
+from neuralmon.training.options import Options, Prepared, check_options, prepare
 from neuralmon.training.pictures import Pictures
-from neuralmon.training.profiling import Profile, parse_range
 from neuralmon.training.program import compiled
 from neuralmon.training.progress import Progress, progress_for
 from neuralmon.training.result import Result, abstract_state, open_checkpoints, restore
 from neuralmon.training.run_folder import RunFolder, show_changes
-from neuralmon.training.tracker import require
+from neuralmon.training.signals import StopSignals
 from neuralmon.training.trackers import tracker
 from neuralmon.training.writers import JsonLines, TensorBoard, Writers
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Options:
-    """How a run is carried out: what has no influence on its result, but for `init_from`.
-
-    Attributes:
-      allow_changes: go on with a run although numbers of the experiment (never its structure) have changed.
-      init_from: the folder of another run whose parameters this one starts with, as far as they fit.
-      init_patterns: which of them: patterns of their paths, such as 'conv_*'.
-      profile: steps to profile, "100:110"; what is measured lies in the run's folder `profile/`.
-      debug_nans: step by step, so that the layer can be named in which something stops being finite.
-      figures: draw figures into the run's folder `figures/`.
-      writers: where metrics go as well: "wandb", "mlflow".
-      data_workers: processes that read data which is streamed; 0: threads of this one; None: as the data needs.
-    """
-
-    allow_changes: bool = False
-    init_from: str | None = None
-    init_patterns: tuple[str, ...] = ("*",)
-    profile: str | None = None
-    debug_nans: bool = False
-    figures: bool = True
-    writers: tuple[str, ...] = ()
-    data_workers: int | None = None
 
 
 def train(
@@ -80,12 +53,11 @@ def train(
       KeyboardInterrupt: Ctrl-C or SIGTERM; the state was saved.
     """
     chosen = Options(**options)
-    for name in chosen.writers:
-        require(name)
+    check_options(chosen, workdir)
     with progress or progress_for(sys.stderr, quiet=False) as shown, _told(shown):
         experiment = check(experiment)
         folder = RunFolder(Path(workdir)) if workdir is not None else None
-        prepared = _prepare(experiment, folder, chosen)
+        prepared = prepare(experiment, folder, chosen)
         if folder is None:
             return _train(experiment, None, shown, lambda **_: None, chosen, prepared)
         with folder.locked():
@@ -119,28 +91,6 @@ def _told(shown: Progress) -> Iterator[None]:
 
         warnings.showwarning = show  # type: ignore[assignment]
         yield
-
-
-@dataclasses.dataclass(frozen=True)
-class _Prepared:
-    """What options mean for this run: found before anything is written."""
-
-    profile: Profile | None
-    inheritance: Inheritance | None
-
-
-def _prepare(experiment: Experiment, folder: RunFolder | None, options: Options) -> _Prepared:
-    profile, inheritance = None, None
-    if options.profile is not None:
-        if folder is None:
-            raise RequestError("profile: a trace needs a folder to lie in; give a workdir")
-        profile = Profile(*parse_range(options.profile), folder.path / "profile")
-        profile.check(experiment.training.num_steps(experiment.dataset.spec().sizes["train"]))
-    if options.init_from is not None and not (folder and folder.has_checkpoint):
-        inheritance = inherit(abstract_state(*compiled(experiment)), options.init_from, options.init_patterns)
-    elif options.init_from is None and options.init_patterns != ("*",):
-        raise RequestError("--init_patterns says what to take from another run: give --init_from=FOLDER too")
-    return _Prepared(profile, inheritance)
 
 
 @contextlib.contextmanager
@@ -179,7 +129,7 @@ def _train(
     shown: Progress,
     record: Callable[..., None],
     options: Options,
-    prepared: _Prepared,
+    prepared: Prepared,
 ) -> Result:
     started = environment.started()
     spec = experiment.dataset.spec()
@@ -216,6 +166,10 @@ def _train(
         if inheritance is not None:
             state = inheritance.apply(state)
             notice(inheritance.said)
+            if checkpoints is not None:
+                # A launch that goes on from here must not begin with other parameters.
+                checkpoints.save(0, state, metrics={})
+                checkpoints.wait()
         elif options.init_from is not None:
             notice(f"--init_from={options.init_from} has no effect: the run goes on from its own checkpoint")
         shown.start(experiment.name or type(experiment.model).__name__, num_steps, int(state.step))
@@ -230,17 +184,22 @@ def _train(
         # For data that is still being read.
         program.chunk.lower(numbers, state, data_shapes(experiment, program, mesh), np.int32(0)).compile()
         if loading is not None:
+            if options.data_workers is not None:
+                notice(f"--data_workers={options.data_workers} has no effect: the data lives on the device")
             feed = Resident(loading.result(), cuts, longest)
         seconds = {"startup": time.monotonic() - started}
-        if pictures is not None and not restored:
-            pool.submit(pictures.begin, feed)
+        begun = pool.submit(pictures.begin, feed) if pictures is not None and not restored else None
+        if begun is not None:
+            stack.callback(begun.result)
         explain = partial(_explain, experiment, feed) if options.debug_nans else None
         loop = Loop(experiment, program, numbers, feed, checkpoints, writers, shown, history, workdir, profile, explain)
         with profile or contextlib.nullcontext():
             state = loop.run(state, stop)
+        if profile is not None:
+            notice(f"profile: {f'in {profile.written}' if profile.written else 'none of these steps was done here'}")
         metrics = {name: loop.evaluate(state, name) for name in spec.sizes if name != "train"}
         for name in metrics.keys() - {"validation"}:
-            shown.evaluation(num_steps, name, metrics[name])
+            shown.evaluation(int(state.step), name, metrics[name])
         if checkpoints is not None:
             checkpoints.wait()
         seconds |= {**loop.seconds, "total": time.monotonic() - started}
@@ -252,11 +211,13 @@ def _train(
                 "metrics": metrics,
                 "fingerprint": result.fingerprint,
                 "seconds": seconds,
-                "throughput": _throughput(experiment, loop, mesh),
+                "throughput": _throughput(experiment, loop, mesh, notice),
             }
             folder.write("result.json", outcome)
             writers.result(int(state.step), outcome)
         if pictures is not None:
+            if begun is not None:
+                begun.result()
             pictures.end(state, metrics, feed)
         return result
 
@@ -282,14 +243,17 @@ def _explain(experiment: Experiment, feed: Feed, state: TrainState) -> str:
     return hunt(experiment, state, batch)
 
 
-def _throughput(experiment: Experiment, loop: Loop, mesh: Mesh) -> dict[str, Any]:
+def _throughput(
+    experiment: Experiment, loop: Loop, mesh: Mesh, notice: Callable[[str], None]
+) -> dict[str, float | None]:
     """Returns how fast the steps of this launch were, and which part of what the devices can do that is."""
     seconds = loop.seconds["training"]
     if not loop.steps or not seconds:
         return {}
-    flops = step_flops(experiment) * loop.steps / seconds
-    return {
-        "examples_per_second": loop.steps * experiment.training.batch_size / seconds,
-        "flops_per_second": flops,
-        "utilisation": utilisation(flops, list(mesh.devices.flat)),
-    }
+    speed: dict[str, float | None] = {"examples_per_second": loop.steps * experiment.training.batch_size / seconds}
+    try:
+        flops = step_flops(experiment) * loop.steps / seconds
+        return {**speed, "flops_per_second": flops, "utilisation": utilisation(flops, list(mesh.devices.flat))}
+    except Exception as error:  # of a model that does not let itself be looked into: no reason to lose the run
+        notice(f"FLOPs could not be counted: {type(error).__name__}: {str(error).splitlines()[:1]}")
+        return speed

@@ -241,7 +241,7 @@ def files(folder):
         ("damaged.npz:x", "damaged.npz (is damaged|cannot be read)"),
         ("empty.npy", "empty.npy cannot be read"),
         ("text.npy", "text.npy cannot be read as an .npy or .npz file"),
-        ("good.npz", "good.npz holds several arrays: give '.*good.npz:NAME', where NAME is one of x, y"),
+        ("good.npz", "good.npz is an archive of arrays: give '.*good.npz:NAME', where NAME is one of x, y"),
         ("good.npz:z", "good.npz has no array 'z'.*one of x, y"),
     ],
 )

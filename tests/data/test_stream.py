@@ -49,7 +49,7 @@ def test_a_window_has_the_batches_of_the_device(dataset):
     data = {name: jnp.asarray(array) for name, array in dataset.load()["train"].items()}
     expect = jax.jit(lambda step: resident_batch(data, jnp.int32(SEED), step, BATCH))
     for start, length in [(0, 3), (17, 2), (1000, 3)]:  # an epoch has 18.75 batches
-        window = reader(dataset, []).window(Place("train", start, length))
+        window = reader(dataset, []).window(Place("train", start, length, shuffled=True))
         for index in range(length):
             same({name: array[index] for name, array in window.items()}, expect(start + index))
         assert not window["weights"][length:].any()
@@ -70,7 +70,7 @@ def test_an_evaluation_has_every_example_once(dataset):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_readers_agree_wherever_they_begin(dataset, workers):
-    places = [Place("train", step, WINDOW) for step in range(0, 30, WINDOW)] + [Place("test", 0, 2)]
+    places = [Place("train", step, WINDOW, shuffled=True) for step in range(0, 30, WINDOW)] + [Place("test", 0, 2)]
     expected = [reader(dataset, []).window(place) for place in places]
     for begin in (0, 7) if not workers else (2,):
         found = windows(dataset, places[begin:], workers, [])
@@ -79,7 +79,7 @@ def test_readers_agree_wherever_they_begin(dataset, workers):
 
 
 def test_a_killed_worker_is_replaced(dataset):
-    places = [Place("train", step, WINDOW) for step in range(0, 60, WINDOW)]
+    places = [Place("train", step, WINDOW, shuffled=True) for step in range(0, 60, WINDOW)]
     notices: list[str] = []
     stream = Stream(reader(dataset, places), 2, notices.append)
     try:
@@ -202,8 +202,27 @@ def test_windows_are_of_equal_size_and_small(shape, most, expected):
 
 
 def test_arrays_need_no_worker_processes(dataset):
-    assert default_workers(dataset) == 0
-    assert default_workers(dataclasses.replace(nm.data.Mnist(), balanced_sampling=True)) == 0
+    assert default_workers(dataset.load()) == 0
+    assert default_workers(dataclasses.replace(nm.data.Mnist(), balanced_sampling=True).load()) == 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Short(Failing):
+    """It loads less than it says."""
+
+    def load(self):
+        return {"train": {"inputs": np.zeros((40, 2), np.float32), "targets": np.zeros(40, np.int32)}}
+
+
+def test_a_stream_is_what_its_spec_says():
+    with pytest.raises(RunError, match=r"gave float32\[40, 2\] as 'inputs' of 'train', but spec\(\) says"):
+        windows(Short(), [Place("train", 0, 1)], 0, [])
+
+
+def test_padding_is_of_examples_that_there_are(dataset):
+    window = reader(dataset, []).window(Place("test", 0, 2))
+    last = dataset.load()["test"]["inputs"][-1]
+    np.testing.assert_array_equal(window["inputs"][-1, -1], last)
 
 
 def test_rows_of_rows():

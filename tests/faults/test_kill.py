@@ -46,6 +46,11 @@ def newest(folder):
         return []
 
 
+def begun(folder, seen):
+    """Returns whether a checkpoint is being written that was not before."""
+    return any("tmp" in name for name in newest(folder) if name not in seen)
+
+
 @pytest.mark.parametrize(("kills", "epochs"), [(6, 6), pytest.param(20, 16, marks=pytest.mark.slow)])
 def test_killed_at_random_moments(launch, uninterrupted, tmp_path, kills, epochs):
     # It saves so often that most of the time a checkpoint is being written.
@@ -59,9 +64,10 @@ def test_killed_at_random_moments(launch, uninterrupted, tmp_path, kills, epochs
             time.sleep(rng.uniform(0.1, 1.5))
         else:
             seen = newest(workdir / "checkpoints")
-            while newest(workdir / "checkpoints") == seen and process.poll() is None:
+            while not begun(workdir / "checkpoints", seen) and process.poll() is None:
                 time.sleep(0.002)
-            time.sleep(rng.uniform(0.0, 0.15))
+            # Every third kill comes while that checkpoint is being written.
+            time.sleep(0.0 if kill % 3 == 0 else rng.uniform(0.0, 0.15))
         assert process.poll() is None, "the run ended before it could be killed: make it longer"
         process.kill()
         process.communicate()

@@ -9,6 +9,7 @@ import pytest
 
 import neuralmon as nm
 from neuralmon.experiment import replace_at
+from neuralmon.training.evaluation import monitor
 from neuralmon.training.progress import Progress
 
 
@@ -62,8 +63,8 @@ def test_the_average_is_what_evaluation_uses(plain, baseline):
     decay = 0.9
     result = trained(with_values(plain, optimizer__ema_decay=decay, training__steps=5))
     # The parameters go their way as without an average.
-    states = [trained(with_values(plain, training__steps=steps)).state for steps in (1,)]
-    assert len(states) == 1
+    alone = trained(with_values(plain, training__steps=5))
+    assert_close(result.state.params, alone.state.params, 1e-6)
     assert result.metrics["test"] == result.evaluate("test")
     of_average = dataclasses.replace(result.state, params=result.state.average, average=None)
     without = dataclasses.replace(result, state=of_average, experiment=with_values(plain.resolve(), training__steps=5))
@@ -88,7 +89,10 @@ def test_streaming_ends_in_the_same_parameters(tiny, tmp_path):
     lines = [(tmp_path / pipeline / "metrics.jsonl").read_text().splitlines() for pipeline in ("device", "stream")]
     assert len(lines[0]) == len(lines[1])
     again = nm.load_run(tmp_path / "stream", experiment=with_values(tiny, dataset__pipeline="stream"))
-    assert again.evaluate("test")["confusion"] == kept[1].metrics["test"]["confusion"]
+    for split in ("train", "validation", "test"):
+        ours, theirs = again.evaluate(split), kept[0].evaluate(split)
+        assert ours["confusion"] == theirs["confusion"]
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-6)
 
 
 def impatient(experiment):
@@ -173,3 +177,76 @@ def test_only_what_the_patterns_name(plain, source):
 def test_what_cannot_be_taken_is_said(plain, source, options, message):
     with pytest.raises(nm.RequestError, match=message):
         trained(plain, **{"init_from": source.workdir, **options})
+
+
+class Stopping(Notices):
+    """Is interrupted after so many steps, as by a crash."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.step = step
+
+    def train(self, step, metrics, examples_per_second):
+        if step >= self.step:
+            raise RuntimeError("crash")
+
+
+def test_a_run_that_dies_early_still_begins_with_the_other_s_parameters(plain, source, tmp_path):
+    whole = trained(plain, tmp_path / "whole", init_from=source.workdir)
+    with pytest.raises(RuntimeError, match="crash"):
+        trained(plain, tmp_path / "run", init_from=source.workdir, progress=Stopping(7))
+    assert trained(plain, tmp_path / "run").fingerprint == whole.fingerprint
+    assert whole.fingerprint != trained(plain).fingerprint
+
+
+def test_patience_goes_on_where_it_was(plain, tmp_path):
+    experiment = impatient(plain)
+    whole = trained(experiment)
+    with pytest.raises(RuntimeError, match="crash"):
+        trained(experiment, tmp_path / "run", progress=Stopping(45))
+    result = trained(experiment, tmp_path / "run")
+    assert result.fingerprint == whole.fingerprint
+    assert int(result.state.step) == int(whole.state.step)
+    assert [row["step"] for row in result.history] == [row["step"] for row in whole.history]
+
+
+def test_the_best_checkpoint_is_the_best_evaluation(plain, tmp_path):
+    # Evaluations and checkpoints never fall together, but at the end.
+    experiment = with_values(plain, training__epochs=6, training__checkpoint_every=10, optimizer__learning_rate=3e-2)
+    result = trained(experiment, tmp_path / "run")
+    rows = [row for row in result.history if row["split"] == "validation"]
+    best = max(rows, key=lambda row: row["accuracy"])
+    again = nm.load_run(tmp_path / "run", experiment=experiment, checkpoint="best")
+    assert int(again.state.step) == best["step"]
+    assert again.evaluate("validation")["accuracy"] == best["accuracy"]
+
+
+@pytest.mark.parametrize(("metric", "direction"), [("loss", "min"), ("-f1", "min"), ("f1", "max"), (None, "max")])
+def test_which_way_is_better(plain, metric, direction):
+    assert monitor(with_values(plain, training__monitor=metric))[1] == direction
+
+
+def test_a_metric_that_needs_both_classes_can_be_monitored():
+    experiment = nm.Experiment(
+        dataset=nm.data.Moons(size=200),
+        model=nm.models.MLP(hidden=(4,)),
+        task=nm.tasks.BinaryClassification(),
+        optimizer=nm.optim.Adam(),
+        training=nm.Training(batch_size=32, epochs=2, patience=5, monitor="roc_auc"),
+    )
+    assert 0 <= trained(experiment).metrics["validation"]["roc_auc"] <= 1
+
+
+def test_options_without_effect_are_said(plain):
+    shown = Notices()
+    trained(with_values(plain, training__steps=1), data_workers=1, progress=shown)
+    assert "--data_workers=1 has no effect: the data lives on the device" in shown.texts
+    for options in ({"writers": ("mlflow",)}, {"profile": "0:1"}, {"init_patterns": ("conv_0",)}):
+        with pytest.raises(nm.RequestError):
+            trained(plain, **options)
+
+
+def test_weighing_classes_twice_is_refused():
+    dataset = nm.data.Mnist(class_weights="balanced", balanced_sampling=True)
+    with pytest.raises(nm.RequestError, match="give one of them"):
+        dataset.resolve()

@@ -95,6 +95,7 @@ def test_two_devices_equal_one(tiny, baseline, root, tmp_path):
         "launch.py",
         "--experiment=tests/tiny.py",
         "--devices=2",
+        "--figures=false",
         f"--workdir={tmp_path / 'run'}",
     ]
     subprocess.run(command, cwd=root, check=True, capture_output=True)
@@ -346,6 +347,7 @@ def test_the_step_lowers_for_cpu_cuda_and_tpu(name):
 
 def test_a_fresh_run_compiles_the_training_program_once(root, tmp_path):
     command = [sys.executable, "launch.py", "--experiment=tests/tiny.py", f"--workdir={tmp_path}", "--quiet"]
+    command += ["--figures=false"]
     environment = {**os.environ, "JAX_LOG_COMPILES": "1"}
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

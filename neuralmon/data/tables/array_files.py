@@ -95,7 +95,7 @@ def _read(path: str, field: str) -> np.ndarray:
         raise RequestError(f"{field}: {file} cannot be read as an .npy or .npz file: {why}") from None
     except Exception as error:  # a damaged archive: zipfile and zlib have errors of their own
         raise RequestError(f"{field}: {file} is damaged: {error}") from None
-    what = f"{file} has no array {key!r}" if archive else f"{file} holds several arrays"
+    what = f"{file} has no array {key!r}" if archive else f"{file} is an archive of arrays"
     raise RequestError(f"{field}: {what}: give '{file}:NAME', where NAME is one of {known}")
 
 

@@ -1,0 +1,52 @@
+"""What an evaluation is: sums over every example of a split, and the metric by which states are compared."""
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from neuralmon.experiment import Experiment
+from neuralmon.state import TrainState
+from neuralmon.training.feed import Feed
+from neuralmon.training.program import Numbers, Program
+
+
+def evaluate(
+    experiment: Experiment, program: Program, numbers: Numbers, state: TrainState, feed: Feed, split: str
+) -> dict[str, Any]:
+    """Returns the metrics of a split, of which every example counts exactly once."""
+
+    def parts() -> Iterator[Any]:
+        for data in feed.evaluation(split):
+            yield jax.device_get(program.evaluate(numbers, state, data))
+
+    return experiment.task.report(added(list(parts())), experiment.dataset.spec())
+
+
+_LESS_IS_BETTER = ("loss", "mse", "mae", "rmse", "perplexity")
+
+
+def monitor(experiment: Experiment) -> tuple[str, Literal["max", "min"]]:
+    """Returns the validation metric by which states are compared, and which way is better."""
+    asked, (name, direction) = experiment.training.monitor, experiment.task.monitor()
+    if asked in (None, name):
+        return name, direction
+    return asked.removeprefix("-"), "min" if asked.startswith("-") or asked in _LESS_IS_BETTER else "max"
+
+
+def added(parts: list[Any]) -> Any:
+    """Returns the sums of parts of a chunk or of a split; of bad steps the first."""
+    first, *rest = parts
+    if not rest:
+        return dict(first)
+    bad_steps = [int(part["first_bad_step"]) for part in parts if "first_bad_step" in part]
+
+    def total_of(*leaves: Any) -> Any:
+        kind = np.asarray(leaves[0]).dtype.kind
+        return np.sum(leaves, axis=0, dtype=np.int64 if kind in "iu" else np.float64)  # more than one part can hold
+
+    total = jax.tree.map(total_of, first, *rest)
+    if bad_steps:
+        total["first_bad_step"] = next((step for step in bad_steps if step >= 0), -1)
+    return total
