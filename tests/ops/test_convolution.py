@@ -259,6 +259,7 @@ def test_flax_takes_it_as_its_own():
         np.testing.assert_allclose(ours.apply(variables, x), theirs.apply(variables, x), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 8])
 def test_a_batch_over_two_devices_stays_where_it_is(channels):
     if jax.device_count() < 2:  # the number of devices is a process's

@@ -211,6 +211,7 @@ def test_outputs_and_gradients_are_those_of_pytorch(name):
     assert_agree(ours(name), in_pytorch(torch, *set_up(name)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mlp", "cnn, many channels"])
 def test_compiled_equals_not_compiled(name):
     compiled = ours(name)

@@ -70,6 +70,7 @@ def test_same_seed_same_bits_other_seed_other_bits(tiny, baseline):
     assert trained(with_values(tiny, training__seed=1)).fingerprint != baseline.fingerprint
 
 
+@pytest.mark.slow
 def test_jit_equals_no_jit(tiny):
     model = nm.models.MLP(hidden=())
     experiment = with_values(tiny, model=model, training__steps=1).resolve()
