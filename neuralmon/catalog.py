@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from neuralmon import codec
-from neuralmon.errors import RequestError
+from neuralmon.errors import RequestError, first_line
 from neuralmon.experiment import Experiment, walk
 from neuralmon.names import Names, did_you_mean
 
@@ -80,8 +80,3 @@ def load_experiment(name_or_path: str) -> Experiment:
         codec.array_digest(node.value): node.value for node in walk(experiment) if isinstance(node.value, np.ndarray)
     }
     return dataclasses.replace(experiment, name=experiment.name or path.stem, names=Names(module, arrays))
-
-
-def first_line(error: BaseException) -> str:
-    """Returns an error's message as far as it goes into one line."""
-    return (str(error).strip() or "no message").splitlines()[0]

@@ -17,8 +17,8 @@ from typing import Any
 from absl import flags
 
 from neuralmon import codec
-from neuralmon.catalog import first_line, load_experiment, shipped
-from neuralmon.errors import NeuralmonError, RequestError
+from neuralmon.catalog import load_experiment, shipped
+from neuralmon.errors import NeuralmonError, RequestError, first_line
 from neuralmon.experiment import Experiment, replace_at, walk
 from neuralmon.names import did_you_mean, field_names
 from neuralmon.reports.predictions import FORMATS, predictions

@@ -17,3 +17,8 @@ class RunError(NeuralmonError, RuntimeError):
     """What was asked was sound, but the run failed: diverged, damaged, full disk. Exit code 1."""
 
     exit_code = 1
+
+
+def first_line(error: BaseException) -> str:
+    """Returns an error's message as far as it goes into one line, which has at most 300 characters."""
+    return (str(error).strip() or "no message").splitlines()[0][:300]

@@ -6,6 +6,7 @@ everything in it: 'conv_0' is 'conv_0/*'.
 """
 
 import fnmatch
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -45,3 +46,8 @@ def unmatched(tree: Tree, patterns: tuple[str, ...]) -> tuple[str, ...]:
     """Returns the patterns that match no leaf of `tree`: always a mistake."""
     names = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
     return tuple(pattern for pattern in patterns if not any(matches(name, (pattern,)) for name in names))
+
+
+def listed(names: Sequence[str]) -> str:
+    """Returns paths as a message says them: the first dozen, and how many more there are."""
+    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")

@@ -56,8 +56,8 @@ def _check_patterns(experiment: Experiment, params: Any) -> None:
     for field, patterns in {"frozen": optimizer.frozen, "layer_rates": rates}.items():
         if unmatched := freezing.unmatched(params, patterns):
             names = [freezing.path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
-            shown = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
-            raise RequestError(f"optimizer.{field}: no parameter matches {unmatched[0]!r}; the parameters are {shown}")
+            what = f"no parameter matches {unmatched[0]!r}; the parameters are {freezing.listed(names)}"
+            raise RequestError(f"optimizer.{field}: {what}")
     if shadowed := layer_rates.unused(params, optimizer.layer_rates):
         what = f"earlier patterns take all that {shadowed[0]!r} matches"
         raise RequestError(f"optimizer.layer_rates: {what}; the first that matches counts, so put it before them")

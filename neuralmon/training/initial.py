@@ -57,7 +57,7 @@ def inherit(like: TrainState, folder: str | Path, patterns: tuple[str, ...]) -> 
     source, ours = _variables_in(RunFolder(Path(folder))), _named(_variables(like))
     wanted = {name: leaf for name, leaf in ours.items() if freezing.matches(_short(name), patterns)}
     if unmatched := [one for one in patterns if not any(freezing.matches(_short(name), (one,)) for name in ours)]:
-        known = _listed([_short(name) for name in ours])
+        known = freezing.listed([_short(name) for name in ours])
         raise RequestError(f"--init_patterns: no parameter matches {unmatched[0]!r}; the parameters are {known}")
     missing = [name for name in wanted if name not in source]
     other = [name for name in wanted if name in source and source[name].shape != wanted[name].shape]
@@ -69,7 +69,7 @@ def inherit(like: TrainState, folder: str | Path, patterns: tuple[str, ...]) -> 
         "not there": [_short(name) for name in missing],
         "there, not used": [_short(name) for name in source if name not in taken and name not in other],
     }
-    said = "; ".join(f"{what}: {_listed(names)}" for what, names in parts.items() if names)
+    said = "; ".join(f"{what}: {freezing.listed(names)}" for what, names in parts.items() if names)
     if not taken:
         raise RequestError(f"--init_from={folder}: nothing fits; {said}")
     return Inheritance({name: source[name] for name in taken}, f"initialised from {folder}: {said}")
@@ -105,7 +105,3 @@ def _named(variables: Any) -> dict[str, Any]:
 def _short(name: str) -> str:
     """A path as `--mode=summary` prints it, without the collection."""
     return name.partition("/")[2]
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")

@@ -15,6 +15,7 @@ import numpy as np
 from neuralmon import figures
 from neuralmon.data import Spec
 from neuralmon.data.permutation import batch_indices_numpy
+from neuralmon.errors import first_line
 from neuralmon.experiment import Experiment
 from neuralmon.optim import Schedule
 from neuralmon.state import TrainState
@@ -96,7 +97,7 @@ class Pictures:
         try:
             yield
         except Exception as error:
-            self._failures.append(f"figure {name} not drawn: {type(error).__name__}: {str(error).splitlines()[:1]}")
+            self._failures.append(f"figure {name} not drawn: {type(error).__name__}: {first_line(error)}")
 
     def _classes(self, split: str, metrics: Mapping[str, Any]) -> None:
         names = list(self._spec.class_names)

@@ -9,7 +9,7 @@ from importlib import util
 from pathlib import Path
 from typing import Any
 
-from neuralmon.errors import RequestError
+from neuralmon.errors import RequestError, first_line
 from neuralmon.training.writers import Status, scalars
 
 PACKAGES = {"wandb": "wandb", "mlflow": "mlflow-skinny"}
@@ -132,8 +132,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value if isinstance(value, str | bool | int | float) else json.dumps(value, default=str)
-
-
-def first_line(error: Exception) -> str:
-    """Returns what an error says, in one line."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

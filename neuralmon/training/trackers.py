@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from neuralmon.errors import RequestError
-from neuralmon.training.tracker import Tracker, first_line, require
+from neuralmon.errors import RequestError, first_line
+from neuralmon.training.tracker import Tracker, require
 from neuralmon.training.writers import Status
 
 _INIT_SECONDS, _FINISH_SECONDS = 15, 60

@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 
 from neuralmon import codec
 from neuralmon.data.permutation import batch_indices_numpy
-from neuralmon.errors import NeuralmonError, RequestError
+from neuralmon.errors import NeuralmonError, RequestError, first_line
 from neuralmon.experiment import Experiment, walk
 from neuralmon.state import TrainState
 from neuralmon.training import environment
@@ -255,5 +255,5 @@ def _throughput(
         flops = step_flops(experiment) * loop.steps / seconds
         return {**speed, "flops_per_second": flops, "utilisation": utilisation(flops, list(mesh.devices.flat))}
     except Exception as error:  # of a model that does not let itself be looked into: no reason to lose the run
-        notice(f"FLOPs could not be counted: {type(error).__name__}: {str(error).splitlines()[:1]}")
+        notice(f"FLOPs could not be counted: {type(error).__name__}: {first_line(error)}")
         return speed
