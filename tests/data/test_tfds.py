@@ -39,7 +39,7 @@ CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 
 def idx(array):
     header = b"\0\0\x08" + bytes([array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
-    return gzip.compress(header + array.tobytes())
+    return gzip.compress(header + array.tobytes(), mtime=0)
 
 
 def archive(files):
@@ -409,7 +409,7 @@ def test_offline_it_fails_at_once_and_takes_files_put_there_by_hand(monkeypatch,
     [
         ("cifar10", "cifar-10-binary.tar.gz", b"no archive"),
         ("cifar10", "cifar-10-binary.tar.gz", archive({"cifar-10-batches-bin/test_batch.bin": b"123"})),
-        ("mnist", "train-images-idx3-ubyte.gz", gzip.compress(b"1234")),
+        ("mnist", "train-images-idx3-ubyte.gz", gzip.compress(b"1234", mtime=0)),
         ("mnist", "train-images-idx3-ubyte.gz", b"not compressed"),
     ],
 )
