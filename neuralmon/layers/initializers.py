@@ -5,6 +5,7 @@ frozen dataclasses over the same functions.
 """
 
 import dataclasses
+import math
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import jax
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 from jax.nn import initializers as jax_initializers
 from jaxtyping import Array
 
-from neuralmon.fields import Number, PositiveNumber
+from neuralmon.fields import Number, PositiveInt, PositiveNumber
 
 
 @runtime_checkable
@@ -58,6 +59,28 @@ class Normal:
     def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
         """See `Initializer`."""
         return jax.random.normal(key, shape, dtype) * jnp.asarray(self.stddev, dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class ScaledResidual:
+    """Normal weights with mean 0 for the layers whose outputs are added to a residual stream.
+
+    A Transformer of L layers adds 2 L branches to its stream. With the factor 1 / sqrt(2 L) on the standard deviation
+    of each branch's last weights, what they add up to has the same variance at any depth.
+
+    Source: Radford et al., "Language Models are Unsupervised Multitask Learners" (GPT-2), 2019, sec. 2.3.
+
+    Attributes:
+      stddev: standard deviation before the factor.
+      num_layers: number of layers L, each with two residual branches.
+    """
+
+    stddev: PositiveNumber = 0.02
+    num_layers: PositiveInt = 12
+
+    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+        """See `Initializer`."""
+        return Normal(self.stddev / math.sqrt(2 * self.num_layers))(key, shape, dtype)
 
 
 @dataclasses.dataclass(frozen=True)

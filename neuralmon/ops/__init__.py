@@ -6,6 +6,7 @@
 Same arguments, same values as `jax.lax` and `flax.linen`; nothing here imports anything but JAX and Flax.
 """
 
+from neuralmon.ops.attention import attention_weights as attention_weights
 from neuralmon.ops.convolution import conv_general_dilated as conv_general_dilated
 from neuralmon.ops.pooling import avg_pool as avg_pool
 from neuralmon.ops.pooling import max_pool as max_pool
