@@ -1,10 +1,50 @@
 """Tasks: what a model's output means. Loss, metrics and prediction."""
 
 from neuralmon.data import Batch
+from neuralmon.tasks.adversarial_losses import (
+    AdversarialLoss,
+    GradientPenalty,
+    Hinge,
+    LeastSquares,
+    Minimax,
+    NonSaturating,
+    Penalty,
+    R1Penalty,
+    Wasserstein,
+    hinge,
+    least_squares,
+    minimax,
+    non_saturating,
+    wasserstein,
+)
 from neuralmon.tasks.binary_classification import BinaryClassification
 from neuralmon.tasks.classification import Classification
 from neuralmon.tasks.multi_label import MultiLabel
+from neuralmon.tasks.negative_sampling import NegativeSampling
 from neuralmon.tasks.regression import Regression
 from neuralmon.tasks.task import Sums, Task
 
-__all__ = ["Batch", "BinaryClassification", "Classification", "MultiLabel", "Regression", "Sums", "Task"]
+__all__ = [
+    "AdversarialLoss",
+    "Batch",
+    "BinaryClassification",
+    "Classification",
+    "GradientPenalty",
+    "Hinge",
+    "LeastSquares",
+    "Minimax",
+    "MultiLabel",
+    "NegativeSampling",
+    "NonSaturating",
+    "Penalty",
+    "R1Penalty",
+    "Regression",
+    "Sums",
+    "Task",
+    "Wasserstein",
+    "hinge",
+    "least_squares",
+    "minimax",
+    "non_saturating",
+    "wasserstein",
+]

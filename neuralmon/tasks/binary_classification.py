@@ -12,7 +12,13 @@ from jaxtyping import Array, Float
 from neuralmon.data import Batch, Spec
 from neuralmon.fields import FractionNumber, PositiveNumber
 from neuralmon.tasks import ranking
-from neuralmon.tasks.decisions import confusion_matrices, precision_recall_f1, says_yes, sigmoid_cross_entropy
+from neuralmon.tasks.decisions import (
+    confusion_matrices,
+    perceptron_criterion,
+    precision_recall_f1,
+    says_yes,
+    sigmoid_cross_entropy,
+)
 from neuralmon.tasks.shapes import output_shape, said, target_shape
 from neuralmon.tasks.sums import counted, mean, table, weighted_sum
 from neuralmon.tasks.task import Sums
@@ -20,19 +26,25 @@ from neuralmon.tasks.task import Sums
 
 @dataclasses.dataclass(frozen=True)
 class BinaryClassification:
-    """Sigmoid cross-entropy between one logit of an example, (batch,) or (batch, 1), and targets 0 or 1, (batch,).
+    """One logit of an example, (batch,) or (batch, 1), against targets 0 or 1, (batch,).
 
-    The logit is that of the second class, which is called the positive one. With smoothing e its target probability is
-    1 - e/2 where it is the true class and e/2 elsewhere, as in `Classification` of two classes. The loss in evaluations
-    is the same.
+    The logit is that of the second class, which is called the positive one. The loss, in evaluations the same, is
+
+    - "cross_entropy": sigmoid cross-entropy. With smoothing e the positive class's target probability is 1 - e/2 where
+      it is the true class and e/2 elsewhere, as in `Classification` of two classes.
+    - "perceptron": how far the logit is on the wrong side of 0, so that what is right changes nothing; with batches of
+      one and plain SGD it is Rosenblatt's rule (see `nm.models.Perceptron`). A class is then predicted by a step, whose
+      probability is 1.
 
     Attributes:
       label_smoothing: probability that is taken off the true class and spread evenly over both.
       positive_weight: factor of the loss of positive examples; above 1 where they are rare.
+      objective: what is minimised: "cross_entropy", of probabilities; "perceptron", of mistakes alone.
     """
 
     label_smoothing: FractionNumber = 0.0
     positive_weight: PositiveNumber = 1.0
+    objective: Literal["cross_entropy", "perceptron"] = "cross_entropy"
 
     def num_outputs(self, spec: Spec) -> int | None:
         """See `Task.num_outputs`."""
@@ -42,7 +54,10 @@ class BinaryClassification:
         """See `Task.loss`."""
         targets, weights = batch["targets"], batch["weights"]
         logits = outputs.reshape(targets.shape)
-        losses = sigmoid_cross_entropy(logits, targets, self.label_smoothing, self.positive_weight)
+        if self.objective == "perceptron":
+            losses = perceptron_criterion(logits, targets, self.positive_weight)
+        else:
+            losses = sigmoid_cross_entropy(logits, targets, self.label_smoothing, self.positive_weight)
         loss_sum, count = weighted_sum(losses, weights), weights.sum()
         truth = targets > 0
         correct = (says_yes(logits, truth) == truth).astype(jnp.float32)
@@ -84,11 +99,15 @@ class BinaryClassification:
     def predict(self, outputs: Float[Array, "batch ..."], spec: Spec) -> dict[str, Array]:
         """Returns `class` (batch,), 0 or 1, and `probabilities` (batch, 2) of both classes."""
         logits = outputs.reshape(-1).astype(jnp.float32)
-        probabilities = jax.nn.sigmoid(jnp.stack([-logits, logits], axis=-1))
-        return {"class": (logits > 0).astype(jnp.int32), "probabilities": probabilities}
+        answer = (logits > 0).astype(jnp.int32)
+        if self.objective == "perceptron":
+            return {"class": answer, "probabilities": jax.nn.one_hot(answer, 2)}
+        return {"class": answer, "probabilities": jax.nn.sigmoid(jnp.stack([-logits, logits], axis=-1))}
 
     def check(self, outputs: jax.ShapeDtypeStruct, spec: Spec) -> str | None:
         """See `Task.check`."""
+        if self.objective == "perceptron" and self.label_smoothing:
+            return "BinaryClassification(objective=perceptron) has no probabilities to smooth: use label_smoothing=0"
         targets = target_shape(spec)
         if targets:
             return f"BinaryClassification needs one class an example; this data has targets {targets}: use MultiLabel"

@@ -7,11 +7,11 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from neuralmon.data import Batch, Spec
 from neuralmon.fields import FractionNumber
-from neuralmon.tasks.decisions import precision_recall_f1
+from neuralmon.tasks.decisions import perceptron_criterion, precision_recall_f1
 from neuralmon.tasks.shapes import output_shape, said, target_shape
 from neuralmon.tasks.sums import counted, mean, table, weighted_sum
 from neuralmon.tasks.task import Sums
@@ -19,16 +19,24 @@ from neuralmon.tasks.task import Sums
 
 @dataclasses.dataclass(frozen=True)
 class Classification:
-    """Softmax cross-entropy between logits (batch, classes) and integer targets (batch,).
+    """Logits (batch, classes) against integer targets (batch,): the class of the largest logit is predicted.
 
-    With smoothing e and K classes the target distribution is 1 - e + e/K on the true class and e/K on each other one
-    (Szegedy et al., "Rethinking the Inception Architecture", CVPR 2016, sec. 7). The loss in evaluations is the same.
+    The loss, in evaluations the same, is
+
+    - "cross_entropy": softmax cross-entropy. With smoothing e and K classes the target distribution is 1 - e + e/K on
+      the true class and e/K on each other one (Szegedy et al., "Rethinking the Inception Architecture", CVPR 2016, sec.
+      7).
+    - "perceptron": one against the rest: the sum, over the classes, of how far a logit is on the wrong side of 0, above
+      it for the true class and below it for all others; with batches of one and plain SGD each class learns by
+      Rosenblatt's rule (see `nm.models.Perceptron`). The probability of the predicted class is then 1.
 
     Attributes:
       label_smoothing: probability that is taken off the true class and spread evenly over all.
+      objective: what is minimised: "cross_entropy", of probabilities; "perceptron", of mistakes alone.
     """
 
     label_smoothing: FractionNumber = 0.0
+    objective: Literal["cross_entropy", "perceptron"] = "cross_entropy"
 
     def num_outputs(self, spec: Spec) -> int | None:
         """See `Task.num_outputs`."""
@@ -37,12 +45,10 @@ class Classification:
     def loss(self, outputs: Float[Array, "batch classes"], batch: Batch) -> tuple[tuple[Array, Array], Sums]:
         """See `Task.loss`."""
         targets, weights = batch["targets"], batch["weights"]
-        log_probabilities = jax.nn.log_softmax(outputs.astype(jnp.float32))
-        true_class = jnp.take_along_axis(log_probabilities, targets[:, None], axis=-1)[:, 0]
-        smoothing = jnp.asarray(self.label_smoothing, jnp.float32)
-        # A class masked by a logit of -inf is no harm without smoothing, but 0 * -inf is NaN.
-        evenly = jnp.where(smoothing > 0, log_probabilities, 0.0).mean(axis=-1)
-        losses = -(1.0 - smoothing) * true_class - smoothing * evenly
+        if self.objective == "perceptron":
+            losses = perceptron_criterion(outputs, jax.nn.one_hot(targets, outputs.shape[-1])).sum(axis=-1)
+        else:
+            losses = softmax_cross_entropy(outputs, targets, self.label_smoothing)
         loss_sum, count = weighted_sum(losses, weights), weights.sum()
         correct = (jnp.argmax(outputs, axis=-1) == targets).astype(jnp.float32)
         return (loss_sum, count), {"loss": (loss_sum, count), "accuracy": (weighted_sum(correct, weights), count)}
@@ -86,10 +92,15 @@ class Classification:
 
     def predict(self, outputs: Float[Array, "batch classes"], spec: Spec) -> dict[str, Array]:
         """Returns `class` (batch,) and `probabilities` (batch, classes)."""
-        return {"class": jnp.argmax(outputs, axis=-1), "probabilities": jax.nn.softmax(outputs.astype(jnp.float32))}
+        answer = jnp.argmax(outputs, axis=-1)
+        if self.objective == "perceptron":
+            return {"class": answer, "probabilities": jax.nn.one_hot(answer, outputs.shape[-1])}
+        return {"class": answer, "probabilities": jax.nn.softmax(outputs.astype(jnp.float32))}
 
     def check(self, outputs: jax.ShapeDtypeStruct, spec: Spec) -> str | None:
         """See `Task.check`."""
+        if self.objective == "perceptron" and self.label_smoothing:
+            return "Classification(objective=perceptron) has no probabilities to smooth: use label_smoothing=0"
         if spec.num_classes is None:
             return "Classification needs data with classes, and this data has none: use Regression"
         if targets := target_shape(spec):
@@ -105,3 +116,15 @@ class Classification:
     def monitor(self) -> tuple[str, Literal["max", "min"]]:
         """See `Task.monitor`."""
         return "accuracy", "max"
+
+
+def softmax_cross_entropy(
+    logits: Float[Array, "batch classes"], targets: Int[Array, " batch"], label_smoothing: float | Array = 0.0
+) -> Float[Array, " batch"]:
+    """Returns -sum_k q_k log softmax(logits)_k of each example, in float32, for the smoothed distribution q."""
+    log_probabilities = jax.nn.log_softmax(logits.astype(jnp.float32))
+    true_class = jnp.take_along_axis(log_probabilities, targets[:, None], axis=-1)[:, 0]
+    smoothing = jnp.asarray(label_smoothing, jnp.float32)
+    # A class masked by a logit of -inf is no harm without smoothing, but 0 * -inf is NaN.
+    evenly = jnp.where(smoothing > 0, log_probabilities, 0.0).mean(axis=-1)
+    return -(1.0 - smoothing) * true_class - smoothing * evenly

@@ -25,6 +25,22 @@ def sigmoid_cross_entropy(
     return -positive_weight * targets * jax.nn.log_sigmoid(logits) - (1.0 - targets) * jax.nn.log_sigmoid(-logits)
 
 
+def perceptron_criterion(
+    sums: Float[Array, "..."], targets: Num[Array, "..."], positive_weight: float | Array = 1.0
+) -> Float[Array, "..."]:
+    """Returns w max(0, -t s) of each decision, in float32: how far a weighted sum s is on the wrong side of 0.
+
+    t is 1 for a target of 1 and -1 for 0, and w is `positive_weight` for a target of 1 and 1 for 0. A sum of exactly 0
+    is a mistake: the slope there is -w t, as of all mistakes, so that training can begin with weights of zero. One step
+    of gradient descent on one example is then Rosenblatt's rule (Rosenblatt 1958; as a loss: Duda & Hart, "Pattern
+    Classification and Scene Analysis", 1973, sec. 5.5).
+    """
+    yes = targets > 0
+    wrong_by = jnp.where(yes, -positive_weight, 1.0) * sums.astype(jnp.float32)
+    # In this order NaN comes through, and `maximum` would halve the slope at 0.
+    return jnp.where(wrong_by < 0, 0.0, wrong_by)
+
+
 def says_yes(logits: Float[Array, "..."], truth: Bool[Array, "..."]) -> Bool[Array, "..."]:
     """Returns where a logit is above 0. NaN says the opposite of the truth: a diverged model is never right."""
     return jnp.where(jnp.isnan(logits), ~truth, logits > 0)
