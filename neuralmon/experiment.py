@@ -139,7 +139,8 @@ class Experiment:
         """Returns the experiment with what only the data can decide filled in: its facts, and the model's sizes."""
         find = getattr(self.dataset, "resolve", None)
         experiment = dataclasses.replace(self, dataset=find()) if find else self
-        sizes = {"num_classes": self.task.num_outputs(experiment.dataset.spec())}
+        spec = experiment.dataset.spec()
+        sizes = {"num_classes": self.task.num_outputs(spec), "vocab_size": spec.vocab_size}
 
         def fill(node: Node) -> Any:
             left_open = node.value is None and isinstance(node.owner, nn.Module)
@@ -168,7 +169,13 @@ class Experiment:
 
     def check_fit(self) -> None:
         """Raises RequestError if the training does not fit the data; for a resolved experiment."""
-        sizes, batch_size = self.dataset.spec().sizes, self.training.batch_size
+        spec, batch_size = self.dataset.spec(), self.training.batch_size
+        sizes = spec.sizes
+        for node in walk(self.model):
+            # A token beyond the table would silently be taken for another.
+            if node.field == "vocab_size" and spec.vocab_size is not None and node.value < spec.vocab_size:
+                what = f"{node.value:,} are fewer than the {spec.vocab_size:,} tokens of the data"
+                raise RequestError(f"model.{node.path}: {what}; leave it out, and the data decides")
         size = sizes["train"]
         if self.training.patience is not None and "validation" not in sizes:
             raise RequestError("training.patience: the data has no validation split to wait for")
@@ -252,9 +259,9 @@ def _rebuild(value: Any, change: Callable[[Node], Any]) -> Any:
     return visit(Node("", value))
 
 
-def replace_at(experiment: Experiment, path: str, value: Any) -> Experiment:
-    """Returns the experiment with another value at a path, whole parts included."""
-    return _rebuild(experiment, lambda node: value if node.path == path else node.value)
+def replace_at(root: Any, path: str, value: Any) -> Any:
+    """Returns an experiment, or any part of one, with another value at a path, whole parts included."""
+    return _rebuild(root, lambda node: value if node.path == path else node.value)
 
 
 _NUMBER = "<number>"  # stands in a structure where a number belongs

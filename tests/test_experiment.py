@@ -185,6 +185,16 @@ def test_check_lets_an_experiment_made_in_memory_pass() -> None:
     make(dataset=Local(), model=Tower()).check()
 
 
+def test_the_data_decides_how_many_tokens_there_are() -> None:
+    experiment = nm.load_experiment("skipgram_shakespeare")
+    resolved = experiment.resolve()
+    assert resolved.model.vocab_size == len(experiment.dataset.words) > 5_000
+    dataclasses.replace(resolved, model=resolved.model.clone(vocab_size=10_000)).check_fit()
+    too_few = dataclasses.replace(resolved, model=resolved.model.clone(vocab_size=100))
+    with pytest.raises(nm.RequestError, match=r"model\.vocab_size: 100 are fewer than the 5,4\d\d tokens"):
+        too_few.check_fit()
+
+
 def test_shipped_experiments_are_found_and_sound() -> None:
     described = shipped()
     assert {"cnn_mnist", "mlp_mnist", "softmax_mnist"} <= described.keys()

@@ -23,6 +23,7 @@ from neuralmon.data.tables.csv_dataset import Csv
 from neuralmon.data.tables.iris import Iris
 from neuralmon.data.tables.moons import Moons
 from neuralmon.data.tables.sunspots import Sunspots
+from neuralmon.data.text.words import ShakespeareWords
 from neuralmon.data.tfds.dataset import Tfds
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "RandomSplit",
     "Rotate",
     "Rows",
+    "ShakespeareWords",
     "Shift",
     "Spec",
     "Split",

@@ -72,6 +72,7 @@ class Spec:
       target_mean: what `prepare` subtracts from numeric targets before they are divided by `target_stddev`, so that
         metrics and predictions can be given in the data's own units; one number for each target, or () for none.
       target_stddev: what `prepare` divides numeric targets by; as many as in `target_mean`.
+      vocab_size: number of different tokens, where examples are made of tokens; None where they are not.
     """
 
     features: Mapping[str, jax.ShapeDtypeStruct]
@@ -79,6 +80,7 @@ class Spec:
     class_names: tuple[str, ...] = ()
     target_mean: tuple[float, ...] = ()
     target_stddev: tuple[float, ...] = ()
+    vocab_size: int | None = None
 
     @property
     def num_classes(self) -> int | None:

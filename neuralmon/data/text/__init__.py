@@ -1,0 +1,1 @@
+"""Datasets made of the text that is shipped with the package."""
