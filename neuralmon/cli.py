@@ -14,15 +14,17 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 from absl import flags
 
 from neuralmon import codec
 from neuralmon.catalog import load_experiment, shipped
 from neuralmon.errors import NeuralmonError, RequestError, first_line
 from neuralmon.experiment import Experiment, replace_at, walk
-from neuralmon.names import did_you_mean, field_names
+from neuralmon.models.presets import PRESETS
+from neuralmon.names import Names, did_you_mean, field_names
 from neuralmon.reports.predictions import FORMATS, predictions
-from neuralmon.reports.summary import summary
+from neuralmon.reports.summary import model_summary, summary
 from neuralmon.training import environment
 from neuralmon.training.check import check
 from neuralmon.training.options import Options
@@ -42,6 +44,7 @@ _USAGE = """usage: python launch.py --experiment=NAME_OR_FILE [--mode=MODE] [--w
   python launch.py --workdir=runs/mine                         go on with a run
   python launch.py --mode=evaluate --workdir=runs/mine         evaluate it again
   python launch.py --mode=predict --workdir=runs/mine --input=FILE_OR_FOLDER [--format=csv]
+  python launch.py --mode=summary --model=resnet50             a published network by name: layers, parameters, FLOPs
 """
 
 
@@ -115,9 +118,12 @@ def _main(argv: list[str]) -> int:
         experiment = load_experiment(options.experiment)
     elif options.workdir is not None:
         experiment = RunFolder(Path(options.workdir)).experiment()
+    elif options.mode == "summary" and any(field.lstrip("-").startswith("model") for field in fields):
+        print(_preset_summary(argv))
+        return 0
     else:
         raise RequestError("say what to run: --experiment=NAME_OR_FILE (--list prints the names, --help explains)")
-    experiment = _override(argv, experiment)
+    experiment = _override(argv, experiment, experiment.names)
     if options.help:
         print(_help(options, experiment))
         return 0
@@ -188,7 +194,7 @@ def _refuse_idle(options: flags.FlagValues) -> None:
             raise RequestError(f"--{name} has no effect in --mode={options.mode}: it is for {' and '.join(modes)}")
 
 
-def _override(argv: list[str], experiment: Experiment) -> Experiment:
+def _override(argv: list[str], experiment: Any, names: Names) -> Any:
     applied: set[str] = set()
     while True:
         values, nodes = _flags(), {node.path: node for node in walk(experiment)}
@@ -201,11 +207,31 @@ def _override(argv: list[str], experiment: Experiment) -> Experiment:
             return experiment
         path = min(waiting, key=lambda path: path.count("."))
         try:
-            value = codec.parse(str(values[path].value), nodes[path].annotation, experiment.names)
+            value = codec.parse(str(values[path].value), nodes[path].annotation, names)
         except RequestError as error:
             raise RequestError(f"--{path}={values[path].value}: {error}") from None
         experiment = replace_at(experiment, path, value)
         applied.add(path)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Preset:
+    """What has fields when a published network stands alone."""
+
+    model: nn.Module
+
+
+def _preset_summary(argv: list[str]) -> str:
+    """Returns the summary of a published network, with what flags such as --model.dtype=bfloat16 make of it."""
+    values, names = _flags(), Names()
+    flags.DEFINE_string("model", "", "", values)
+    rest = _parse(values, argv, known_only=True)
+    if values.model not in PRESETS:
+        hint = did_you_mean(values.model, PRESETS)
+        raise RequestError(f"--model={values.model}{hint}: without --experiment, one of {', '.join(PRESETS)}")
+    preset = PRESETS[values.model]
+    model = _override([argv[0], *rest], _Preset(preset.model), names).model
+    return model_summary(values.model, model, preset.inputs, names)
 
 
 def _use(fields: list[str], options: flags.FlagValues) -> int:

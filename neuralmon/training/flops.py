@@ -20,8 +20,7 @@ from jax.extend.core import jaxprs_in_params
 
 from neuralmon.experiment import Experiment
 from neuralmon.ops import reference
-from neuralmon.training.program import initial_variables
-from neuralmon.training.step import apply_model
+from neuralmon.training.step import apply_model, takes_train
 
 # Peak operations a second of one jax device with bfloat16 inputs (float16 on V100 and T4), without sparsity, as the
 # makers publish them: cloud.google.com/tpu/docs (half a chip's where jax makes each of its two cores a device) and the
@@ -71,15 +70,20 @@ class Forward:
 
 def trace_forward(experiment: Experiment) -> Forward:
     """Returns what is known of a resolved experiment's forward pass; no data is read, nothing is compiled."""
-    dataset, model = experiment.dataset, experiment.model
+    examples = experiment.dataset.spec().batch(experiment.training.batch_size)
+    batch = jax.eval_shape(lambda batch: experiment.dataset.prepare(jax.random.key(0), batch, False), examples)
+    return trace_model(experiment.model, batch["inputs"])
+
+
+def trace_model(model: nn.Module, inputs: Any) -> Forward:
+    """Returns what is known of a model's forward pass for a batch of inputs, of which only the shapes count."""
     modules: dict[str, nn.Module] = {}
     outputs: dict[str, str] = {}
-    examples = dataset.spec().batch(experiment.training.batch_size)
-    batch = jax.eval_shape(lambda batch: dataset.prepare(jax.random.key(0), batch, False), examples)
-    variables = jax.eval_shape(lambda: initial_variables(experiment, jax.random.key(0)))
+    options: dict[str, Any] = {"train": False} if takes_train(model) else {}
+    variables = dict(jax.eval_shape(lambda inputs: model.init(jax.random.key(0), inputs, **options), inputs))
     with reference(), nn.intercept_methods(_recorder(modules, outputs)):
         forward = jax.make_jaxpr(lambda variables, inputs: apply_model(model, variables, inputs, train=False))
-        flops = _count(forward(variables, batch["inputs"]).jaxpr, "")
+        flops = _count(forward(variables, inputs).jaxpr, "")
     return Forward(variables, modules, outputs, flops)
 
 

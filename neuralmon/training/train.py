@@ -226,8 +226,11 @@ def _writers(
     experiment: Experiment, folder: RunFolder, step: int | None, options: Options, notice: Callable[[str], None]
 ) -> Writers:
     """Returns what metrics are written to, from `step` on."""
-    leaves = [node for node in walk(experiment) if node.is_leaf]
-    parameters = {node.path: codec.format(node.value, experiment.names, annotation=node.annotation) for node in leaves}
+    parameters = {}
+    for node in filter(lambda node: node.is_leaf, walk(experiment)):
+        # As in the record, a default that has no name, such as Linen's own initialisers, is left out.
+        with contextlib.suppress(RequestError):
+            parameters[node.path] = codec.format(node.value, experiment.names, annotation=node.annotation)
     project = experiment.name or "neuralmon"
     trackers = [tracker(name, folder.path, project, parameters, notice) for name in options.writers]
     metrics = JsonLines(folder.path / "metrics.jsonl", step)
