@@ -1,6 +1,7 @@
 """Models, layers and ops in other people's programs: plain JAX, Flax NNX, and what importing costs."""
 
 import ast
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -84,6 +85,12 @@ def test_models_layers_and_ops_can_be_lifted_into_another_project(room, downward
                 assert rest[0] in downwards, (path, name)
             else:
                 assert top in others, (path, name)
+
+
+def test_model_files_are_short():
+    files = {path.stem: len(path.read_text().splitlines()) for path in (PACKAGE / "models").glob("[a-z]*.py")}
+    lengths = [length for name, length in files.items() if name not in ("presets", "generation")]  # no architectures
+    assert statistics.median(lengths) < 150
 
 
 def test_fields_stand_alone():

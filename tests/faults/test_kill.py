@@ -120,6 +120,7 @@ def test_a_second_ctrl_c_exits_at_once(launch, tmp_path):
                      "--training.evaluate_every=19000", "--model.hidden=512", "--quiet")  # fmt: skip
     # One long chunk: the first Ctrl-C would wait for its end.
     while not (workdir / "launches.json").exists():
+        assert process.poll() is None
         time.sleep(0.01)
     time.sleep(4.0)
     assert process.poll() is None
