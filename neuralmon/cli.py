@@ -231,7 +231,13 @@ def _preset_summary(argv: list[str]) -> str:
         raise RequestError(f"--model={values.model}{hint}: without --experiment, one of {', '.join(PRESETS)}")
     preset = PRESETS[values.model]
     model = _override([argv[0], *rest], _Preset(preset.model), names).model
-    return model_summary(values.model, model, preset.inputs, names)
+    try:
+        return model_summary(values.model, model, preset.inputs, names)
+    except NeuralmonError:
+        raise
+    except Exception as error:  # of a model whose fields, changed by flags, do not fit each other or its inputs
+        what = f"{type(error).__name__}: {first_line(error)}"
+        raise RequestError(f"model: {type(model).__name__} cannot be applied to its inputs: {what}") from error
 
 
 def _use(fields: list[str], options: flags.FlagValues) -> int:

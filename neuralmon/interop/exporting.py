@@ -31,7 +31,10 @@ _FORMAT = 1
 _PROGRAM, _WEIGHTS, _ABOUT = "program.bin", "weights.msgpack", "about.json"
 
 
-@dataclasses.dataclass(frozen=True)
+_PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Exported:
     """A model from a file.
 
@@ -86,16 +89,21 @@ def export(
       variables: what `model.apply` takes.
       inputs: the model's inputs, or their shapes; a dict where there are several. The first axis is the batch.
       path: the file; what it held is replaced.
-      platforms: what it will run on; "rocm" is possible as well.
+      platforms: what it will run on, one or more of cpu, cuda, rocm, tpu.
       batch_size: the only one that it can be called with; None: any.
       options: further arguments of the model's call, which are the same in every call of the file.
 
     Raises:
-      RequestError: the variables are not this model's, or its program depends on the batch size.
+      RequestError: the variables are not this model's, its program depends on the batch size, there is no such
+        platform, or no file can be there.
     """
+    platforms = (platforms,) if isinstance(platforms, str) else tuple(platforms)
+    if not platforms or set(platforms) - set(_PLATFORMS):
+        raise RequestError(f"platforms={platforms}: give one or more of {', '.join(_PLATFORMS)}")
+    file = check_target(path)
     check_variables(model, variables, inputs, **with_train(model, options, False))
     call = with_train(model, options, False)
-    weights = jax.tree.map(np.asarray, dict(variables))
+    weights = jax.tree.map(np.asarray, flax.core.unfreeze(dict(variables)))
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), weights)
 
     def apply(variables: Variables, inputs: Any) -> Any:
@@ -104,9 +112,7 @@ def export(
     try:
         # The plain definitions: fewest operations, on every platform the same.
         with ops.reference():
-            program = jax.export.export(jax.jit(apply), platforms=tuple(platforms))(
-                shapes, input_shapes(inputs, batch_size)
-            )
+            program = jax.export.export(jax.jit(apply), platforms=platforms)(shapes, input_shapes(inputs, batch_size))
     except (jax.errors.InconclusiveDimensionOperation, TypeError) as error:
         if batch_size is not None:
             raise
@@ -123,7 +129,6 @@ def export(
     }
     described = json.dumps(about, indent=2)
     program_bytes = _serialized(program, type(model).__name__)
-    file = Path(path)
     partial = file.with_name(file.name + ".partial")
     with zipfile.ZipFile(partial, "w") as archive:
         archive.writestr(_ABOUT, described)
@@ -164,8 +169,18 @@ def load_export(path: str | Path) -> Exported:
         ) from error
 
 
+def check_target(path: str | Path) -> Path:
+    """Returns the path of a file to be written; raises RequestError if it cannot be one."""
+    file = Path(path)
+    if file.is_dir() or not file.parent.is_dir():
+        raise RequestError(f"{file} is a folder" if file.is_dir() else f"{file}: there is no folder {file.parent}")
+    return file
+
+
 def input_shapes(inputs: Any, batch_size: int | None) -> Any:
     """Returns the shapes of a model's inputs, their first axis replaced: by a symbol, `batch`, if it is None."""
+    if batch_size is not None and batch_size < 1:
+        raise RequestError(f"batch_size={batch_size}: give 1 or more, or None for any")
     (batch,) = (batch_size,) if batch_size is not None else jax.export.symbolic_shape("batch")
 
     def shape(leaf: Any) -> jax.ShapeDtypeStruct:
@@ -204,7 +219,7 @@ def _fitted(inputs: Any, expected: Any) -> Any:
     def fit(leaf: Any, aval: Any) -> Any:
         array = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
         fits = len(array.shape) == len(aval.shape) and all(
-            sizes.setdefault(str(want), size) == size if not isinstance(want, int) else want == size
+            sizes.setdefault(str(want), size) == size > 0 if not isinstance(want, int) else want == size
             for size, want in zip(array.shape, aval.shape, strict=True)
         )
         same_kind = any(
@@ -213,6 +228,8 @@ def _fitted(inputs: Any, expected: Any) -> Any:
         )
         if not fits or not same_kind:
             raise RequestError(f"inputs {_described(inputs)} do not fit: the program takes {_described(expected)}")
+        if jax.dtypes.canonicalize_dtype(aval.dtype) != aval.dtype:
+            raise RequestError(f"the program takes {aval.dtype}: call it with jax.enable_x64(True)")
         return jnp.asarray(array, aval.dtype)
 
     return jax.tree.map(fit, inputs, expected)

@@ -61,6 +61,8 @@ def model_from_huggingface(folder: str | Path) -> GPT:
         config = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise RequestError(f"{path} cannot be read: {error}") from None
+    if not isinstance(config, dict):
+        raise RequestError(f"{path} describes no model: it is no JSON object")
     kind = config.get("model_type")
     if kind not in ("gpt2", "openai-gpt"):
         raise RequestError(f"{path} is of a model of type {kind!r}; GPT is gpt2 or openai-gpt")
@@ -74,6 +76,8 @@ def model_from_huggingface(folder: str | Path) -> GPT:
     sizes = ("vocab_size", "n_positions", "n_layer", "n_head", "n_embd")
     if missing := [size for size in sizes if size not in config]:
         raise RequestError(f"{path} does not say {', '.join(missing)}")
+    if wrong := [size for size in sizes if type(config[size]) is not int or config[size] < 1]:
+        raise RequestError(f"{path}: {wrong[0]} {config[wrong[0]]!r} is no number of 1 or more")
     vocab_size, context_length, num_layers, num_heads, width = (config[size] for size in sizes)
     return GPT(
         vocab_size=vocab_size,

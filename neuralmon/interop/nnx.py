@@ -47,7 +47,8 @@ def to_nnx(
     rngs = rngs if isinstance(rngs, nnx.Rngs) else nnx.Rngs(rngs)
     if variables is None:
         variables = jax.jit(module.init)(
-            rngs.params(), *jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), inputs)
+            rngs.params(),
+            *jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jax.dtypes.canonicalize_dtype(leaf.dtype)), inputs),
         )
     else:
         check_variables(module, variables, *inputs)

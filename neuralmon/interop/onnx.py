@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,7 @@ import jax.numpy as jnp
 from neuralmon import ops
 from neuralmon.errors import RequestError, first_line
 from neuralmon.inspection import check_variables, with_train
-from neuralmon.interop.exporting import input_shapes
+from neuralmon.interop.exporting import check_target, input_shapes
 from neuralmon.interop.onnx_program import evaluate
 
 
@@ -47,11 +48,15 @@ def to_onnx(
       options: further arguments of the model's call, which are the same in every call of the file.
 
     Raises:
-      RequestError: jax2onnx is not installed or cannot translate the model, or the variables are not the model's.
+      RequestError: jax2onnx is not installed or cannot translate the model, the variables are not the model's, or no
+        file can be there.
     """
+    file = check_target(path)
     call = with_train(model, options, False)
     check_variables(model, variables, inputs, **call)
-    variables = jax.tree.map(jnp.asarray, dict(variables))  # NumPy's cannot be indexed by what is traced
+    variables = jax.tree.map(
+        jnp.asarray, flax.core.unfreeze(dict(variables))
+    )  # NumPy's cannot be indexed by what is traced
     leaves, structure = jax.tree.flatten(input_shapes(inputs, batch_size))
 
     def apply(*leaves: Any) -> Any:
@@ -84,7 +89,7 @@ def to_onnx(
             raise RequestError(
                 f"jax2onnx cannot translate {type(model).__name__}: {type(error).__name__}: {first_line(error)}"
             ) from error
-    Path(path).write_bytes(proto.SerializeToString())
+    file.write_bytes(proto.SerializeToString())
 
 
 def _names(tree: Any, alone: str) -> list[str]:

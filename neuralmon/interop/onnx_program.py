@@ -1,10 +1,11 @@
 """A traced program said in operations that jax2onnx translates rightly.
 
-It takes the window of `reduce_window` for that of images with the channels first, and refuses scans that run
-backwards; ONNX Runtime does not choose between truth values. Here the maximum over windows is one of strided slices,
-such a scan runs forwards over flipped arrays, and a choice is made by "and" and "or".
+It takes the window of `reduce_window` for that of images with the channels first, refuses scans that run backwards,
+and has no `unstack`; ONNX Runtime does not choose between truth values. Here the maximum over windows is one of strided
+slices, such a scan runs forwards over flipped arrays, an array is cut by slices, and "and" and "or" make a choice.
 """
 
+import functools
 import itertools
 from collections.abc import Sequence
 from typing import Any
@@ -32,8 +33,11 @@ def evaluate(program: jax.extend.core.ClosedJaxpr, *arguments: Any) -> list[Any]
                 outputs = [_largest_in_windows(given[0], **params)]
             case "pad" if not all(isinstance(size, int) for size in given[0].shape):
                 outputs = [_padded(given[0], given[1], params["padding_config"])]
-            case "scan" if params["reverse"]:
+            case "scan":
                 outputs = _forwards(equation, given)
+            case "unstack":
+                axis = params["axis"]
+                outputs = [lax.index_in_dim(given[0], i, axis, keepdims=False) for i in range(given[0].shape[axis])]
             case "select_n" if len(given) == 3 and given[1].dtype == bool == given[0].dtype:
                 outputs = [_either(*given)]
             case _:
@@ -85,9 +89,14 @@ def _either(condition: Any, otherwise: Any, chosen: Any) -> Any:
 
 
 def _forwards(scan: Any, given: Sequence[Any]) -> list[Any]:
-    params = scan.params
-    before = params["num_consts"] + params["num_carry"]
-    flipped = [lax.rev(array, (0,)) for array in given[before:]]
-    outputs = scan.primitive.bind(*given[:before], *flipped, **{**params, "reverse": False})
-    carry = params["num_carry"]
-    return [*outputs[:carry], *(lax.rev(array, (0,)) for array in outputs[carry:])]
+    body = scan.params["jaxpr"]
+    params = {**scan.params, "jaxpr": jax.make_jaxpr(functools.partial(evaluate, body))(*body.in_avals)}
+    if not params["reverse"]:
+        return scan.primitive.bind(*given, **params)
+
+    def flipped(array: Any, inside: Any) -> Any:
+        # What the scan goes along has an axis more than one step sees; what is carried or constant has not.
+        return lax.rev(array, (0,)) if array.ndim > len(inside.shape) else array
+
+    outputs = scan.primitive.bind(*map(flipped, given, body.in_avals), **{**params, "reverse": False})
+    return list(map(flipped, outputs, body.out_avals))

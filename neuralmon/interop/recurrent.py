@@ -77,6 +77,8 @@ def _entries(module: RecurrentModule, kind: type[RecurrentLayer], names: Mapping
             layer = module.layer
         case SequenceModel():
             layer = module.layer()
+        case _:
+            raise RequestError(f"{type(module).__name__} is no recurrent model, stack of layers or layer")
     if not isinstance(layer, kind):
         raise RequestError(f"expected layers of the kind {kind.__name__}, not {type(layer).__name__}")
     if isinstance(layer, GRULayer) and not layer.reset_after:
@@ -109,14 +111,21 @@ def _layer(ours: str, theirs: str, place: str, layer: RecurrentLayer) -> list[we
         weights.transposed(f"{ours}/recurrent", f"{theirs}weight_hh_{place}"),
         weights.Entry((f"{ours}/bias", f"{ours}/recurrent_bias"), biases, _read_gru, _write_gru)
         if isinstance(layer, GRULayer)
-        else weights.Entry((f"{ours}/bias",), biases, lambda one, two: (one + two,), lambda b: (b, np.zeros_like(b))),
+        else weights.Entry((f"{ours}/bias",), biases, _read_sum, lambda b: (b, np.zeros_like(b))),
     ]
+
+
+def _read_sum(one: np.ndarray, two: np.ndarray) -> tuple[np.ndarray]:
+    if one.shape != two.shape:
+        raise ValueError("the two biases have different shapes")  # NumPy would stretch one of them
+    return (one + two,)
 
 
 def _read_gru(one: np.ndarray, two: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The candidate's second bias stands inside the reset gate, so it is a parameter of its own."""
-    gates = 2 * len(two) // 3
-    return one + np.concatenate([two[:gates], np.zeros_like(two[gates:])]), two[gates:]
+    gates = 2 * two.size // 3
+    (bias,) = _read_sum(one, np.concatenate([two[:gates], np.zeros_like(two[gates:])]))
+    return bias, two[gates:]
 
 
 def _write_gru(bias: np.ndarray, recurrent_bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

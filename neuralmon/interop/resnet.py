@@ -55,6 +55,8 @@ def _entries(model: ResNet, variables: Any) -> list[weights.Entry]:
     for stage, num_blocks in enumerate(model.stage_sizes):
         for index in range(num_blocks):
             block, there = f"stage_{stage}_block_{index}", f"layer{stage + 1}.{index}"
+            if block not in variables["params"]:
+                raise RequestError(f"these variables are not this model's: params/{block} is missing")
             for layer in variables["params"][block]:
                 kind, _, place = layer.partition("_")
                 if kind == "conv":

@@ -7,6 +7,7 @@ over or of another shape is one error that lists all of it.
 import dataclasses
 import fnmatch
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -109,6 +110,8 @@ def load(source: Any) -> Arrays:
     """
     if isinstance(source, Mapping):
         return {str(key): _as_array(tensor) for key, tensor in source.items()}
+    if not isinstance(source, str | os.PathLike):
+        raise RequestError(f"weights are a state dict or a path, not {type(source).__name__}")
     path = Path(source)
     files = [path]
     if path.is_dir():

@@ -22,7 +22,7 @@ from neuralmon.layers.initializers import (
     orthogonal,
     zeros,
 )
-from neuralmon.layers.normalization import batch_norm
+from neuralmon.layers.normalization import batch_norm, layer_norm
 from neuralmon.layers.positions import sinusoidal_positions
 from neuralmon.layers.recurrent import (
     ElmanLayer,
@@ -38,7 +38,7 @@ from neuralmon.layers.sequential import Residual, Sequential
 from neuralmon.layers.spectral_norm import SpectralNorm
 from neuralmon.layers.step import step
 from neuralmon.layers.token_embedding import TokenEmbedding
-from neuralmon.layers.transformer_block import FeedForward, TransformerBlock, layer_norm
+from neuralmon.layers.transformer_block import FeedForward, TransformerBlock
 from neuralmon.layers.transformer_stack import TransformerStack
 from neuralmon.layers.transposed_convolution import ConvTranspose, conv_transpose
 

@@ -32,8 +32,9 @@ class KeyValueCache:
         cls, batch_size: int, max_length: int, num_heads: int, head_dim: int, dtype: Dtype = jnp.float32
     ) -> "KeyValueCache":
         """Returns a cache in which nothing is filled."""
-        nothing = jnp.zeros((batch_size, max_length, num_heads, head_dim), dtype)
-        return cls(nothing, nothing, jnp.zeros((batch_size,), jnp.int32))
+        # Arrays of their own: a program that writes into its cache in place (`donate_argnums`) takes no array twice.
+        key, value = (jnp.zeros((batch_size, max_length, num_heads, head_dim), dtype) for _ in range(2))
+        return cls(key, value, jnp.zeros((batch_size,), jnp.int32))
 
     def append(
         self, key: Float[Array, "batch time heads dim"], value: Float[Array, "batch time heads dim"]
@@ -103,10 +104,16 @@ class MultiHeadAttention(nn.Module):
             leave out what is not filled.
           cache: keys and values of what was read before; None: nothing was.
           train: whether dropout acts.
+
+        Raises:
+          ValueError: `num_heads` does not divide the width; what asks, what answers and the mask do not fit (see
+            `ops.attention_weights`); or there is a cache and no mask.
         """
         width = inputs.shape[-1]
         if width % self.num_heads:
             raise ValueError(f"attention cuts a width of {width} into {self.num_heads} heads: it has to be a multiple")
+        if cache is not None and mask is None:
+            raise ValueError("attention with a cache needs a mask of what is filled, such as cache.causal_mask(time)")
 
         def project(x: Array, name: str) -> Array:
             kinds: dict[str, Any] = {"kernel_init": self.kernel_init, "bias_init": self.bias_init}

@@ -4,10 +4,32 @@ Linen's layers with the settings that all models share, and with the exact varia
 squared mean, loses digits.
 """
 
+from typing import Any
+
 import flax.linen as nn
+from jaxtyping import Array, Float
 
 from neuralmon.fields import Dtype
 from neuralmon.layers.initializers import Initializer, ones
+
+
+class BatchNorm(nn.BatchNorm):
+    """Linen's batch normalisation, whose running statistics keep their type.
+
+    Linen's would take that of the batch's, so that in float64 a step would not end with what it began with.
+    """
+
+    @nn.nowrap  # so that Linen's is seen as the call, once
+    def __call__(
+        self, x: Float[Array, "batch *spatial channels"], use_running_average: bool | None = None, *, mask: Any = None
+    ) -> Float[Array, "batch *spatial channels"]:
+        """See `flax.linen.BatchNorm`."""
+        before = dict(self.variables.get("batch_stats", {}))
+        outputs = super().__call__(x, use_running_average, mask=mask)
+        if self.is_mutable_collection("batch_stats"):
+            for name, old in before.items():
+                self.put_variable("batch_stats", name, self.get_variable("batch_stats", name).astype(old.dtype))
+        return outputs
 
 
 def batch_norm(
@@ -18,7 +40,7 @@ def batch_norm(
     momentum: float = 0.9,
     epsilon: float = 1e-5,
     scale_init: Initializer = ones,
-) -> nn.BatchNorm:
+) -> BatchNorm:
     """Returns batch normalisation: over all axes of (batch, ..., channels) but the last.
 
     The defaults are PyTorch's, which calls 1 - `momentum` the momentum; the running variance is, as in Flax, that of
@@ -34,7 +56,7 @@ def batch_norm(
       epsilon: what is added to the variance.
       scale_init: initialiser of the scale.
     """
-    return nn.BatchNorm(
+    return BatchNorm(
         use_running_average=not train,
         momentum=momentum,
         epsilon=epsilon,
@@ -43,3 +65,16 @@ def batch_norm(
         scale_init=scale_init,
         name=name,
     )
+
+
+def layer_norm(epsilon: float, dtype: Dtype, name: str | None = None) -> nn.LayerNorm:
+    """Returns layer normalisation: over the last axis, each example and place by itself, in float32 at least.
+
+    Source: Ba, Kiros & Hinton, "Layer Normalization", arXiv:1607.06450, 2016, eq. 4.
+
+    Args:
+      epsilon: what is added to the variance.
+      dtype: type of the outputs.
+      name: name of the layer.
+    """
+    return nn.LayerNorm(epsilon, dtype=dtype, use_fast_variance=False, name=name)

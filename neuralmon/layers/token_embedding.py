@@ -51,7 +51,7 @@ class TokenEmbedding(nn.Module):
         """Returns the tokens' vectors; the first token stands behind what `cache` holds.
 
         Raises:
-          ValueError: these are no tokens, or more than a learned table or the cache has places.
+          ValueError: these are no tokens, or more than a learned table or the cache has places, or of other examples.
         """
         if tokens.ndim != 2 or not jnp.issubdtype(tokens.dtype, jnp.integer):
             raise ValueError(f"tokens are integers (batch, time), not {tokens.dtype} of shape {tokens.shape}")
@@ -59,6 +59,8 @@ class TokenEmbedding(nn.Module):
         room = time if cache is None else cache.key.shape[1]
         if time > room:
             raise ValueError(f"{time} tokens are more than the cache has room for, {room}")
+        if cache is not None and len(tokens) != len(cache.lengths):
+            raise ValueError(f"tokens of {len(tokens)} examples do not fit a cache of {len(cache.lengths)}")
         if self.positions == "learned" and room > self.max_length:
             what = f"the positions are learned for {self.max_length} places, fewer than {room}"
             raise ValueError(f"{what}: raise max_length, or use positions=sinusoidal")

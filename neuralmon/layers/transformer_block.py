@@ -11,6 +11,7 @@ from neuralmon.fields import Activation, Dtype, FractionNumber, PositiveFloat, P
 from neuralmon.layers.attention import KeyValueCache, MultiHeadAttention
 from neuralmon.layers.dropout import Dropout
 from neuralmon.layers.initializers import Initializer, glorot_uniform, zeros
+from neuralmon.layers.normalization import layer_norm
 
 
 class FeedForward(nn.Module):
@@ -139,10 +140,5 @@ class TransformerBlock(nn.Module):
         batch, time, width = memory.shape
         cache: Any = KeyValueCache.empty(batch, time, self.num_heads, width // self.num_heads, self.dtype)
         nobody = memory[:, :0]
-        _, cache = self.cross_attention(nobody, memory=memory, cache=cache)
+        _, cache = self.cross_attention(nobody, memory=memory, mask=cache.causal_mask(0), cache=cache)
         return cache
-
-
-def layer_norm(epsilon: float, dtype: Dtype, name: str | None = None) -> nn.LayerNorm:
-    """Returns layer normalisation with the exact variance; its sums are in float32 at least (Ba et al. 2016)."""
-    return nn.LayerNorm(epsilon, dtype=dtype, use_fast_variance=False, name=name)

@@ -7,7 +7,8 @@ from jaxtyping import Array, Bool, Float
 
 from neuralmon.fields import PositiveInt
 from neuralmon.layers.attention import KeyValueCache
-from neuralmon.layers.transformer_block import TransformerBlock, layer_norm
+from neuralmon.layers.normalization import layer_norm
+from neuralmon.layers.transformer_block import TransformerBlock
 
 
 class TransformerStack(nn.Module):
@@ -44,7 +45,13 @@ class TransformerStack(nn.Module):
 
         `memory` and `cache` as tuples have an element for each block. What goes into the first block and what comes out
         of each is sown as "hidden_states", (batch, time, width) each.
+
+        Raises:
+          ValueError: `memory` or `cache` has more or fewer elements than there are blocks.
         """
+        for name, given in {"memory": memory, "cache": cache}.items():
+            if isinstance(given, tuple) and len(given) != self.num_layers:
+                raise ValueError(f"{self.num_layers} blocks take a {name} of as many elements, not {len(given)}")
         x = inputs
         caches: list[Any] = []
         self.sow("intermediates", "hidden_states", x)
@@ -65,5 +72,5 @@ class TransformerStack(nn.Module):
     def empty_cache(self, batch_size: int, max_length: int, width: int) -> tuple[KeyValueCache, ...]:
         """Returns a cache for each block with room for `max_length` places."""
         heads = self.block.num_heads
-        one = KeyValueCache.empty(batch_size, max_length, heads, width // heads, self.block.dtype)
-        return (one,) * self.num_layers
+        sizes = batch_size, max_length, heads, width // heads
+        return tuple(KeyValueCache.empty(*sizes, self.block.dtype) for _ in range(self.num_layers))

@@ -93,7 +93,7 @@ class BERT(nn.Module):
           train: whether dropout acts.
 
         Raises:
-          ValueError: these are no texts, or longer than `max_length`; a size is None.
+          ValueError: these are no texts, or empty, or longer than `max_length`; a size is None.
         """
         x, _ = self.encode(inputs, train)
         pooled = jnp.tanh(self.pooler(x[:, 0]))
@@ -111,10 +111,8 @@ class BERT(nn.Module):
         tokens = parts["tokens"]
         if tokens.ndim != 2 or not jnp.issubdtype(tokens.dtype, jnp.integer):
             raise ValueError(f"BERT takes integer tokens (batch, time), not {tokens.dtype} of shape {tokens.shape}")
-        if tokens.shape[1] > self.max_length:
-            raise ValueError(
-                f"BERT(max_length={self.max_length}) has no positions for texts of {tokens.shape[1]} tokens"
-            )
+        if not 0 < tokens.shape[1] <= self.max_length:
+            raise ValueError(f"BERT takes texts of 1 to max_length={self.max_length} tokens, not of {tokens.shape[1]}")
         segments = parts.get("segments", jnp.zeros_like(tokens))
         if segments.shape != tokens.shape:
             raise ValueError(f"BERT: segments of shape {segments.shape} do not fit tokens of shape {tokens.shape}")

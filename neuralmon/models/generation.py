@@ -32,8 +32,11 @@ def generate(
       top_k: see `sample_token`.
 
     Raises:
-      ValueError: prompts and new tokens together are more than the model's `context_length`.
+      ValueError: prompts and new tokens together are more than the model's `context_length`, prompts are not
+        (batch, time), or `num_tokens` or `top_k` is too small.
     """
+    if prompts.ndim != 2 or num_tokens < 0:
+        raise ValueError(f"generate takes prompts (batch, time), not {prompts.shape}, and adds 0 or more tokens")
     cache = model.empty_cache(prompts.shape[0], prompts.shape[1] + num_tokens)
     decode = functools.partial(model.apply, variables, method="decode")
 
@@ -56,8 +59,13 @@ def sample_token(
       logits: of the next token.
       temperature: below 1 the likely tokens become likelier; 0: always the likeliest.
       top_k: only so many of the likeliest tokens are drawn from, ties with the last of them too; None: all.
+
+    Raises:
+      ValueError: `top_k` is less than 1.
     """
     if top_k is not None:
+        if top_k < 1:
+            raise ValueError(f"top_k={top_k}: give at least 1, or None to draw from all")
         least = jax.lax.top_k(logits, min(top_k, logits.shape[-1]))[0][:, -1:]
         logits = jnp.where(logits < least, -jnp.inf, logits)
     cold = jnp.asarray(temperature) <= 0

@@ -98,7 +98,7 @@ class GPT(nn.Module):
             logits, cache = model.apply(variables, prompts, cache, lengths, method="decode")
             logits, cache = model.apply(variables, chosen[:, None], cache, method="decode")
 
-        An example for which the cache has no room any more gets NaN.
+        An example for which the cache has no room any more, or whose length is not among 1 ... time, gets NaN.
 
         Args:
           tokens: a prompt, or the token chosen last.
@@ -106,15 +106,24 @@ class GPT(nn.Module):
           lengths: how many of each example's `tokens` are real, at least 1; behind them is padding. None: all.
 
         Raises:
-          ValueError: as in `__call__`; or there are more tokens than an empty cache has room for.
+          ValueError: as in `__call__`; there are more tokens than an empty cache has room for, or none; or tokens,
+            cache and lengths are of different numbers of examples.
         """
+        batch, time = tokens.shape if tokens.ndim == 2 else (cache.lengths.shape[1], 1)
         start = cache.lengths[0]
-        lengths = jnp.full_like(start, tokens.shape[-1]) if lengths is None else lengths
+        lengths = jnp.full_like(start, time) if lengths is None else jnp.asarray(lengths, start.dtype)
+        if not start.shape == lengths.shape == (batch,):
+            raise ValueError(
+                f"GPT: {batch} texts need a cache of {batch} and lengths ({batch},), not of {len(start)} and "
+                f"{lengths.shape}"
+            )
+        if time == 0:
+            raise ValueError("GPT: no tokens to read on with")
         logits, filled = self._run(tokens, cache, lengths - 1, False)
-        lengths = start + lengths
-        full = lengths > cache.key.shape[2]
-        cache = dataclasses.replace(filled, lengths=jnp.broadcast_to(lengths, cache.lengths.shape))
-        return jnp.where(full[:, None], jnp.nan, logits[:, 0]), cache
+        total = start + lengths
+        fits = (lengths >= 1) & (lengths <= time) & (total <= cache.key.shape[2])
+        cache = dataclasses.replace(filled, lengths=jnp.broadcast_to(total, cache.lengths.shape))
+        return jnp.where(fits[:, None], logits[:, 0], jnp.nan), cache
 
     @nn.nowrap
     def empty_cache(self, batch_size: int, max_length: int | None = None) -> KeyValueCache:
@@ -135,6 +144,8 @@ class GPT(nn.Module):
             raise ValueError("GPT(vocab_size=None): give the number of tokens, or let an experiment's data decide it")
         if tokens.ndim != 2 or not jnp.issubdtype(tokens.dtype, jnp.integer):
             raise ValueError(f"GPT takes integer tokens (batch, time), not {tokens.dtype} of shape {tokens.shape}")
+        if self.attention not in ("dense", "alternating"):
+            raise ValueError(f"GPT(attention={self.attention!r}): allowed are 'dense' and 'alternating'")
         room, what = (self.context_length, "context_length") if cache is None else (cache.key.shape[2], "cache")
         self._check_length(tokens.shape[1], room, what)
 

@@ -55,6 +55,7 @@ _PAIR = {"source": tokens(128), "target": tokens(128)}
 _RESNET_CIFAR, _RESNET_IMAGENET = "arXiv:1512.03385, table 6", "arXiv:1512.03385, table 1; counts as torchvision's"
 _TRANSFORMER = "arXiv:1706.03762, table 3; 37,000 tokens of both languages (section 5.1)"
 _BERT = "arXiv:1810.04805, section 3; with pooler and two classes"
+_GPT1 = "Radford et al. 2018, section 4.1; count as Radford et al. 2019, table 2, for a model of that size"
 _GPT2 = "Radford et al. 2019, table 2; counts as corrected with the released code"
 _GPT3 = "arXiv:2005.14165, table 2.1"
 _LEARNING = "for learning; 65 characters, as many as a well-known extract of Shakespeare has"
@@ -112,9 +113,7 @@ PRESETS: Mapping[str, Preset] = {
     "dcgan_28": Preset(dcgan.dcgan_28, noise(100), 1_046_978, "", "arXiv:1511.06434, two layers less"),
     "gpt_tiny": Preset(gpt.gpt_tiny.clone(vocab_size=65), tokens(64), 108_352, "", _LEARNING),
     "gpt_mini": Preset(gpt.gpt_mini.clone(vocab_size=65), tokens(256), 10_770_816, "", _LEARNING),
-    "gpt1": Preset(
-        gpt.gpt1.clone(vocab_size=40_478), tokens(512), 116_534_784, "117M", "Radford et al. 2018, section 4.1"
-    ),
+    "gpt1": Preset(gpt.gpt1.clone(vocab_size=40_478), tokens(512), 116_534_784, "117M", _GPT1),
     "gpt2_small": Preset(gpt.gpt2_small.clone(vocab_size=50_257), tokens(1024), 124_439_808, "124M", _GPT2),
     "gpt2_medium": Preset(gpt.gpt2_medium.clone(vocab_size=50_257), tokens(1024), 354_823_168, "355M", _GPT2),
     "gpt2_large": Preset(gpt.gpt2_large.clone(vocab_size=50_257), tokens(1024), 774_030_080, "774M", _GPT2),

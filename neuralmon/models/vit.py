@@ -74,7 +74,8 @@ class ViT(nn.Module):
         """Returns logits of at least float32.
 
         Raises:
-          ValueError: `inputs` are no images, or cannot be cut into whole patches; `num_classes` is None.
+          ValueError: `inputs` are no images, or cannot be cut into whole patches, or into as many as the positions
+            were learned for; `num_classes` is None.
         """
         if self.num_classes is None:
             raise ValueError("ViT(num_classes=None): give the number of outputs, or let an experiment's data decide it")
@@ -82,9 +83,14 @@ class ViT(nn.Module):
             raise ValueError(f"ViT takes images (batch, height, width, channels), not inputs of shape {inputs.shape}")
         batch, height, width, _ = inputs.shape
         size = self.patch_size
-        if height % size or width % size:
-            what = f"images of {height} x {width} pixels"
+        what = f"images of {height} x {width} pixels"
+        if height % size or width % size or not height * width:
             raise ValueError(f"ViT(patch_size={size}) cannot cut {what} into whole patches: both have to be multiples")
+        places = 1 + (height // size) * (width // size)
+        if self.has_variable("params", "position_embedding"):
+            learned: int = self.get_variable("params", "position_embedding").shape[1]
+            if learned != places:
+                raise ValueError(f"ViT has positions for {learned - 1} patches: {what} are {places - 1} patches")
 
         # A patch's linear map is a convolution whose windows do not overlap:
         # [batch, height, width, channels] -> [batch, height / P, width / P, D] -> [batch, N, D]
@@ -98,13 +104,11 @@ class ViT(nn.Module):
             bias_init=self.bias_init,
             conv_general_dilated=ops.conv_general_dilated,
             name="patch_embedding",
-        )(inputs.astype(self.dtype)).reshape(batch, -1, self.width)
+        )(inputs.astype(self.dtype)).reshape(batch, places - 1, self.width)
         token = self.param("class_token", self.class_token_init, (1, 1, self.width)).astype(self.dtype)
         x = jnp.concatenate([jnp.broadcast_to(token, (batch, 1, self.width)), patches], axis=1)
-        x += self.param("position_embedding", self.position_embedding_init, (1, x.shape[1], self.width)).astype(
-            self.dtype
-        )
-        x = Dropout(self.dropout)(x, train)
+        position = self.param("position_embedding", self.position_embedding_init, (1, places, self.width))
+        x = Dropout(self.dropout)(x + position.astype(self.dtype), train)
 
         block = TransformerBlock(
             num_heads=self.num_heads,

@@ -18,7 +18,20 @@ def attention_weights(
       mask: True where a query may look; None: everywhere. A query that may look nowhere gets zeros.
 
     The weights are computed in float32 at least, whatever the type of the inputs.
+
+    Raises:
+      ValueError: queries and keys differ in more than their number, or the mask is not such a mask. Nothing of it is
+        broadcast but what the shapes above mark by #.
     """
+    shape = (query.shape[0], query.shape[2], query.shape[1], key.shape[1])
+    if (*query.shape[:1], *query.shape[2:]) != (*key.shape[:1], *key.shape[2:]):
+        what = f"queries (batch, time, heads, dim) {query.shape} do not fit keys {key.shape}"
+        raise ValueError(f"attention: {what}: they may differ in their time only")
+    if mask is not None:
+        fits = mask.ndim == 4 and all(own in (1, full) for own, full in zip(mask.shape, shape, strict=True))
+        if not fits or mask.dtype != bool:
+            what = f"{shape} (batch, heads, query, key), each of them or 1"
+            raise ValueError(f"an attention mask is Boolean of shape {what}, not {mask.dtype} of shape {mask.shape}")
     precise = jnp.promote_types(query.dtype, jnp.float32)
     scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=precise) * query.shape[-1] ** -0.5
     if mask is None:

@@ -201,7 +201,7 @@ FORMS = [
     Form("my_mnist.py", "runs/mnist", functools.partial(new_photos, size=28), 10),
 ]
 # Those killed in each run of the tests; the others with `pytest -m slow`.
-QUICK = ("runs/photos", "runs/flowers")
+QUICK = ("runs/flowers",)
 KILLED = [form if form.run in QUICK else pytest.param(form, marks=pytest.mark.slow) for form in FORMS]
 
 

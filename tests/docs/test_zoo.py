@@ -10,7 +10,12 @@ from pathlib import Path
 import pytest
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = [DOCS / "interop.md", *sorted((DOCS / "zoo").glob("*.md"))]
+# A page costs seconds of compiling: these run each time, the others with `pytest -m slow`.
+QUICK = ("README", "attention", "mlp", "sequential")
+PAGES = [
+    page if page.stem in QUICK else pytest.param(page, marks=pytest.mark.slow)
+    for page in (DOCS / "interop.md", *sorted((DOCS / "zoo").glob("*.md")))
+]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -51,7 +51,7 @@ def begun(folder, seen):
     return any("tmp" in name for name in newest(folder) if name not in seen)
 
 
-@pytest.mark.parametrize(("kills", "epochs"), [(6, 6), pytest.param(20, 16, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("kills", "epochs"), [(4, 4), pytest.param(20, 16, marks=pytest.mark.slow)])
 def test_killed_at_random_moments(launch, uninterrupted, tmp_path, kills, epochs):
     # It saves so often that most of the time a checkpoint is being written.
     workdir, flags = tmp_path / "run", arguments(epochs, checkpoint_every=5)
@@ -84,8 +84,8 @@ def test_killed_at_random_moments(launch, uninterrupted, tmp_path, kills, epochs
     assert (workdir / "metrics.jsonl").read_text() == (never_killed / "metrics.jsonl").read_text()
     assert len(json.loads((workdir / "launches.json").read_text())) >= kills // 2
     # The kills must have been worth something: spread over the run, and some in the middle of a save.
-    assert len(set(steps)) >= kills // 3
-    assert while_saving >= kills // 6
+    assert len(set(steps)) >= max(2, kills // 3)
+    assert while_saving >= max(1, kills // 6)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -160,6 +160,7 @@ def experiment():
 """
 
 
+@pytest.mark.slow
 def test_an_own_model_outside_the_repository_is_overridden_killed_and_resumed(launch, root, tmp_path):
     (tmp_path / "own.py").write_text(OWN)
     fingerprints = []

@@ -3,6 +3,7 @@
 import json
 import zipfile
 
+import flax
 import flax.linen as nn
 import flax.struct
 import jax
@@ -70,7 +71,9 @@ def test_with_other_weights(tmp_path):
     model = MLP((5,), num_classes=2)
     export(model, drawn(model, POINTS), POINTS, tmp_path / "model")
     other = drawn(model, POINTS)
-    np.testing.assert_allclose(load_export(tmp_path / "model")(POINTS, other), model.apply(other, POINTS), rtol=1e-5)
+    loaded = load_export(tmp_path / "model")
+    np.testing.assert_allclose(loaded(POINTS, other), model.apply(other, POINTS), rtol=1e-5)
+    np.testing.assert_array_equal(jax.jit(loaded)(POINTS), loaded(POINTS))
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +93,7 @@ def written(tmp_path_factory):
         ({"left": POINTS, "right": np.arange(3)}, r"right: int64 \(3\)} do not fit"),
         ({"left": POINTS, "right": np.ones(4)}, r"right: float64 \(4\)} do not fit"),
         ({"left": POINTS, "right": 3}, r"right: int64 \(\)} do not fit"),
+        ({"left": POINTS[:0], "right": np.arange(0)}, r"right: int64 \(0\)} do not fit"),
     ],
 )
 def test_inputs_that_do_not_fit(written, inputs, message):
@@ -99,7 +103,8 @@ def test_inputs_that_do_not_fit(written, inputs, message):
 
 def test_one_platform_and_one_batch_size(tmp_path):
     model = MLP((5,), num_classes=2)
-    export(model, drawn(model, POINTS), POINTS, tmp_path / "model", platforms=("tpu",), batch_size=4)
+    frozen = flax.core.freeze(drawn(model, POINTS))
+    export(model, frozen, POINTS, tmp_path / "model", platforms="tpu", batch_size=4)
     loaded = load_export(tmp_path / "model")
     assert loaded.about["inputs"] == ["float32[4,3]"]
     with pytest.raises(RequestError, match="exported for tpu and cannot run on cpu"):
@@ -137,6 +142,33 @@ def test_models_that_cannot_be_exported(tmp_path):
     with pytest.raises(RequestError, match="not those of this MLP"):
         export(MLP((5,), num_classes=2), drawn(MLP((4,), num_classes=2), POINTS), POINTS, tmp_path / "model")
     assert [path.name for path in tmp_path.iterdir()] == ["fixed"]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("", {}, "is a folder"),
+        ("nowhere/model", {}, "there is no folder .*nowhere"),
+        ("model", {"platforms": ("cpu", "gpu")}, "give one or more of cpu, cuda, rocm, tpu"),
+        ("model", {"platforms": ()}, "give one or more"),
+        ("model", {"batch_size": 0}, "batch_size=0: give 1 or more"),
+    ],
+)
+def test_what_cannot_be_asked_of_a_file(name, options, message, tmp_path):
+    model = MLP((5,), num_classes=2)
+    with pytest.raises(RequestError, match=message):
+        export(model, drawn(model, POINTS), POINTS, tmp_path / name, **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_program_of_float64_says_what_it_needs(tmp_path):
+    model = MLP((5,), num_classes=2, dtype=jnp.float64)
+    with jax.enable_x64(True):
+        export(model, drawn(model, POINTS), POINTS.astype(np.float64), tmp_path / "model")
+        loaded = load_export(tmp_path / "model")
+        assert loaded(POINTS).dtype == np.float64
+    with pytest.raises(RequestError, match=r"the program takes float64: call it with jax\.enable_x64"):
+        loaded(POINTS)
 
 
 def test_files_that_cannot_be_read(written, tmp_path):

@@ -68,6 +68,7 @@ def test_a_folder_describes_its_model(tmp_path):
         ({"scale_attn_by_inverse_layer_idx": True}, "no scale_attn_by_inverse_layer_idx=True, only False"),
         ({"tie_word_embeddings": False}, "no tie_word_embeddings=False"),
         ({"n_head": ...}, "does not say n_head"),
+        ({"n_head": "2"}, "n_head '2' is no number of 1 or more"),
     ],
 )
 def test_what_gpt_is_not_is_refused(change, message, tmp_path):
@@ -78,5 +79,9 @@ def test_what_gpt_is_not_is_refused(change, message, tmp_path):
 
 
 def test_a_folder_without_a_description(tmp_path):
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(RequestError, match=r"config\.json describes no model"):
+        model_from_huggingface(tmp_path)
+    (tmp_path / "config.json").unlink()
     with pytest.raises(RequestError, match=r"config\.json cannot be read"):
         model_from_huggingface(tmp_path)

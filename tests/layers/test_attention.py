@@ -1,5 +1,7 @@
 """Attention, its masks and its cache; positions; the Transformer's block."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,15 +37,14 @@ X = normal(BATCH, TIME, WIDTH)
 ATTENTION = MultiHeadAttention(HEADS)
 VARIABLES = drawn(ATTENTION, X)
 attend = jax.jit(ATTENTION.apply)
+weigh = jax.jit(ops.attention_weights)
 
 
 def by_hand(query, key, mask):
     """Softmax place by place, in float64."""
     weights = np.zeros((query.shape[0], query.shape[2], query.shape[1], key.shape[1]))
     for b, h, q in np.ndindex(weights.shape[:3]):
-        scores = [
-            np.dot(query[b, q, h], key[b, k, h], out=None) / np.sqrt(query.shape[-1]) for k in range(key.shape[1])
-        ]
+        scores = [np.dot(query[b, q, h], key[b, k, h]) / np.sqrt(query.shape[-1]) for k in range(key.shape[1])]
         powers = np.exp(np.float64(scores)) * mask[b, h, q]
         weights[b, h, q] = powers / powers.sum() if powers.sum() else 0
     return weights
@@ -52,18 +53,18 @@ def by_hand(query, key, mask):
 def test_weights_are_the_softmax_of_scaled_products():
     query, key = normal(BATCH, 3, HEADS, 4), normal(BATCH, TIME, HEADS, 4)
     everywhere = np.ones((BATCH, HEADS, 3, TIME), bool)
-    np.testing.assert_allclose(ops.attention_weights(query, key), by_hand(query, key, everywhere), atol=1e-6)
+    np.testing.assert_allclose(weigh(query, key), by_hand(query, key, everywhere), atol=1e-6)
     mask = RNG.random((BATCH, 1, 3, TIME)) < 0.5
     mask[0, 0, 1] = False
-    weights = ops.attention_weights(query, key, mask)
+    weights = weigh(query, key, mask)
     np.testing.assert_allclose(weights, by_hand(query, key, np.broadcast_to(mask, everywhere.shape)), atol=1e-6)
     np.testing.assert_array_equal(weights[0, :, 1], 0)
 
 
 def test_large_scores_do_not_overflow_and_half_precision_keeps_its_sums():
     query, key = 300 * normal(1, 2, 1, 4), 300 * normal(1, 3, 1, 4)
-    assert np.isfinite(ops.attention_weights(query, key)).all()
-    weights = ops.attention_weights(jnp.bfloat16(query), jnp.bfloat16(key))
+    assert np.isfinite(weigh(query, key)).all()
+    weights = weigh(query.astype(jnp.bfloat16), key.astype(jnp.bfloat16))
     assert weights.dtype == jnp.float32
     np.testing.assert_allclose(weights.sum(axis=-1), 1, rtol=1e-6)
 
@@ -125,14 +126,12 @@ def test_reading_in_parts_is_reading_at_once(cuts):
 
 
 def test_examples_of_other_lengths_in_one_cache():
-    cache = KeyValueCache.empty(2, 4, 1, 1).replace(lengths=jnp.array([0, 2]))
-    cache = cache.append(jnp.ones((2, 3, 1, 1)), 2 * jnp.ones((2, 3, 1, 1)))
+    fresh = KeyValueCache.empty(2, 4, 1, 1).replace(lengths=np.array([0, 2]))
+    ones = np.ones((2, 3, 1, 1), np.float32)
+    cache, mask = jax.jit(lambda cache: (cache.append(ones, 2 * ones), cache.causal_mask(2)))(fresh)
     np.testing.assert_array_equal(cache.key[..., 0, 0], [[1, 1, 1, 0], [0, 0, 1, 1]])
     np.testing.assert_array_equal(cache.value[..., 0, 0], [[2, 2, 2, 0], [0, 0, 2, 2]])
-    fresh = KeyValueCache.empty(2, 4, 1, 1).replace(lengths=jnp.array([0, 2]))
-    np.testing.assert_array_equal(
-        fresh.causal_mask(2)[:, 0], [[[1, 0, 0, 0], [1, 1, 0, 0]], [[1, 1, 1, 0], [1, 1, 1, 1]]]
-    )
+    np.testing.assert_array_equal(mask[:, 0], [[[1, 0, 0, 0], [1, 1, 0, 0]], [[1, 1, 1, 0], [1, 1, 1, 1]]])
 
 
 def test_keys_and_values_of_a_memory_stand_for_it():
@@ -141,9 +140,16 @@ def test_keys_and_values_of_a_memory_stand_for_it():
     arguments = {"memory": memory, "memory_mask": padding_mask(real)}
     variables = drawn(stack, X, **arguments)
     assert "norm" in variables["params"]
-    (expected, _), seen = stack.apply(variables, X, **arguments, mutable="intermediates")
-    arguments["memory"] = stack.apply(variables, memory, method="project_memory")
-    outputs, _ = stack.apply(variables, X, **arguments)
+
+    @functools.partial(
+        jax.jit, compiler_options={"xla_backend_optimization_level": 0}
+    )  # compiled for longer than it runs
+    def run(variables):
+        projected = stack.apply(variables, memory, method="project_memory")
+        outputs, _ = stack.apply(variables, X, **{**arguments, "memory": projected})
+        return stack.apply(variables, X, **arguments, mutable="intermediates"), outputs
+
+    ((expected, _), seen), outputs = run(variables)
     np.testing.assert_allclose(outputs, expected, atol=1e-6)
     states = seen["intermediates"]["hidden_states"]
     np.testing.assert_array_equal(states[0], X)
@@ -153,19 +159,30 @@ def test_keys_and_values_of_a_memory_stand_for_it():
     np.testing.assert_array_equal(weights[0, ..., 2], 0)
 
 
+def test_an_empty_cache_can_be_written_in_place():
+    """No array of it stands in it twice, which donating it to a program would not allow."""
+    cache = TransformerStack(2, TransformerBlock(HEADS, 4)).empty_cache(BATCH, 3, WIDTH)
+    filled = jax.jit(lambda cache: jax.tree.map(lambda leaf: leaf + 1, cache), donate_argnums=0)(cache)
+    assert [leaf.shape for leaf in jax.tree.leaves(filled)] == [
+        (BATCH, 3, HEADS, 4),
+        (BATCH, 3, HEADS, 4),
+        (BATCH,),
+    ] * 2
+
+
 def test_where_a_block_normalises():
     """Post-norm outputs have mean 0 and variance 1; a pre-norm block of zero branches is the identity."""
     scale = {"scale": np.ones(WIDTH, np.float32), "bias": np.zeros(WIDTH, np.float32)}
     post, pre = (TransformerBlock(HEADS, 4, pre_norm=pre_norm) for pre_norm in (False, True))
     params = drawn(post, X)["params"]
     params = {name: scale if name.endswith("norm") else leaf for name, leaf in params.items()}
-    outputs, _ = post.apply({"params": params}, X)
+    outputs, _ = jax.jit(post.apply)({"params": params}, X)
     np.testing.assert_allclose(outputs.mean(axis=-1), 0, atol=1e-6)
     np.testing.assert_allclose(outputs.var(axis=-1), 1, rtol=1e-3)
     silent = {
         name: leaf if name.endswith("norm") else jax.tree.map(np.zeros_like, leaf) for name, leaf in params.items()
     }
-    np.testing.assert_array_equal(pre.apply({"params": silent}, X)[0], X)
+    np.testing.assert_array_equal(jax.jit(pre.apply)({"params": silent}, X)[0], X)
 
 
 def test_sines_and_cosines():
@@ -183,9 +200,10 @@ def test_an_embedding_goes_on_where_the_cache_ends(positions):
     embedding = TokenEmbedding(7, WIDTH, positions, max_length=6)
     tokens = RNG.integers(0, 7, (2, 4))
     variables = drawn(embedding, tokens)
-    whole = embedding.apply(variables, tokens)
-    cache = KeyValueCache.empty(2, 6, 1, 1).replace(lengths=jnp.array([2, 2]))
-    np.testing.assert_allclose(embedding.apply(variables, tokens[:, 2:], cache), whole[:, 2:], atol=1e-6)
+    apply = jax.jit(embedding.apply)
+    whole = apply(variables, tokens)
+    cache = KeyValueCache.empty(2, 6, 1, 1).replace(lengths=np.array([2, 2]))
+    np.testing.assert_allclose(apply(variables, tokens[:, 2:], cache), whole[:, 2:], atol=1e-6)
     table = variables["params"]["token"]["embedding"]
     place = (
         sinusoidal_positions(4, WIDTH) if positions == "sinusoidal" else variables["params"]["position"]["embedding"]
@@ -207,6 +225,19 @@ def test_an_embedding_goes_on_where_the_cache_ends(positions):
         (
             lambda: TokenEmbedding(7, 8).init(jax.random.key(0), np.ones((1, 3), int), KeyValueCache.empty(1, 2, 1, 1)),
             "3 tokens are more than the cache has room for, 2",
+        ),
+        (
+            lambda: TokenEmbedding(7, 8).init(jax.random.key(0), np.ones((1, 1), int), KeyValueCache.empty(2, 2, 1, 1)),
+            "tokens of 1 examples do not fit a cache of 2",
+        ),
+        (lambda: attend(VARIABLES, X, memory=X[:1]), r"queries .* \(2, 5, 2, 4\) do not fit keys \(1, 5, 2, 4\)"),
+        (lambda: attend(VARIABLES, X, mask=np.ones((BATCH, TIME), bool)), r"not bool of shape \(2, 5\)"),
+        (lambda: attend(VARIABLES, X, mask=np.ones((1, 1, 1, 4), bool)), r"not bool of shape \(1, 1, 1, 4\)"),
+        (lambda: attend(VARIABLES, X, mask=np.zeros((1, 1, TIME, TIME))), "Boolean .* not float"),
+        (lambda: attend(VARIABLES, X, cache=KeyValueCache.empty(BATCH, TIME, HEADS, 4)), "needs a mask"),
+        (
+            lambda: TransformerStack(2, TransformerBlock(HEADS, 4)).init(jax.random.key(0), X, cache=()),
+            "2 blocks take a cache of as many elements, not 0",
         ),
     ],
 )

@@ -85,6 +85,10 @@ def test_reading_on_equals_reading_at_once_for_every_length_of_the_prompt(model)
     prompts = np.where(np.arange(TIME) < lengths[:, None], TOKENS, padding)
     logits, cache = decode(prompts, model.empty_cache(TIME), lengths)
     close(logits, expected)
+    nobodys = np.array([0, *lengths[1:-1], TIME + 1])  # no prompt of so many tokens was given
+    np.testing.assert_array_equal(
+        np.isnan(decode(prompts, model.empty_cache(TIME), nobodys)[0]).all(axis=-1), nobodys != lengths
+    )
     for step in range(TIME):
         position = lengths + step
         logits, cache = decode(TOKENS[np.minimum(position, TIME - 1), None], cache)
@@ -259,12 +263,40 @@ def test_tokens_are_drawn_with_their_probabilities():
         (DENSE, jnp.zeros((1, 2)), "integer tokens"),
         (DENSE, jnp.zeros((1, 2, 3), int), r"\(1, 2, 3\)"),
         (DENSE, jnp.zeros((1, 8), int), "8 tokens are more than the context_length has room for, 7"),
+        (DENSE.clone(attention="banded"), jnp.zeros((1, 2), int), "attention='banded'.*: allowed are 'dense'"),
         (DENSE.clone(num_heads=3), jnp.zeros((1, 2), int), "width of 8 into 3 heads"),
     ],
 )
 def test_what_does_not_fit_is_said(model, inputs, message):
     with pytest.raises(ValueError, match=message):
         jax.eval_shape(model.init, jax.random.key(0), inputs)
+
+
+def test_tokens_cache_and_lengths_of_different_batches_are_refused():
+    def decode(batch, cached, lengths=None, time=2):
+        shapes, tokens = shapes_of(DENSE), jax.ShapeDtypeStruct((batch, time), jnp.int32)
+        return jax.eval_shape(
+            lambda v, t: DENSE.apply(v, t, DENSE.empty_cache(cached), lengths, method="decode"), shapes, tokens
+        )
+
+    for arguments in ((2, 1), (1, 2), (2, 2, [1, 2, 1]), (2, 2, 2)):
+        with pytest.raises(ValueError, match="texts need a cache of"):
+            decode(*arguments)
+    with pytest.raises(ValueError, match="no tokens"):
+        decode(1, 1, time=0)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "options", "message"),
+    [
+        (jnp.zeros(3, int), {}, r"prompts \(batch, time\), not \(3,\)"),
+        (jnp.zeros((1, 3), int), {"num_tokens": -1}, "0 or more tokens"),
+        (jnp.zeros((1, 3), int), {"top_k": 0}, "top_k=0: give at least 1"),
+    ],
+)
+def test_what_cannot_be_generated_is_said(prompts, options, message):
+    with pytest.raises(ValueError, match=message):
+        generate(DENSE, shapes_of(DENSE), prompts, key=jax.random.key(0), **{"num_tokens": 2, **options})
 
 
 def test_what_a_cache_has_no_room_for_is_said_before_compiling():

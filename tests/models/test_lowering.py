@@ -13,11 +13,12 @@ from neuralmon.models.presets import PRESETS
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 # The smallest and the largest network of each family that is published in sizes.
-FAMILIES = (
-    "lenet5 pokemon_cnn crnn_vgg resnet20 resnet110 resnet110_v2 resnet18 resnet152 transformer_base transformer_big "
-    "bert_base bert_large vit_tiny vit_huge gan_mnist conditional_gan_mnist dcgan_28 dcgan_64 gpt1 gpt2_small gpt2_xl "
-    "gpt3_small gpt3_175b"
-).split()
+FAMILIES = [
+    *("lenet5", "pokemon_cnn", "crnn_vgg", "resnet20", "resnet110", "resnet110_v2", "resnet18", "resnet152"),
+    *("transformer_base", "transformer_big", "bert_base", "bert_large", "vit_tiny", "vit_huge"),
+    *("gan_mnist", "conditional_gan_mnist", "dcgan_28", "dcgan_64"),
+    *("gpt1", "gpt2_small", "gpt2_xl", "gpt3_small", "gpt3_175b"),
+]
 
 
 def lower(model, inputs):

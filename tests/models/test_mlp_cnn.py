@@ -224,7 +224,9 @@ def test_dropout_acts_in_training_only(name):
     @jax.jit
     def apply(rate, seed):
         def outputs(model, train):
-            return model.apply({"params": params}, inputs, train=train, rngs={"dropout": jax.random.key(seed)})
+            return model.apply(
+                {"params": params}, inputs, train=train, rngs={"dropout": jax.random.key(seed, impl="rbg")}
+            )
 
         dropping = model.clone(dropout=rate)
         return outputs(dropping, True), outputs(dropping, False), outputs(model, True), outputs(model, False)
@@ -272,6 +274,12 @@ def test_an_mlps_norms_are_their_formulas(norm):
     np.testing.assert_allclose(evaluated, logits(running["mean"], running["var"]), rtol=1e-4)
     np.testing.assert_allclose(moved["mean"], 0.9 * running["mean"] + 0.1 * mean[0], rtol=1e-5)
     np.testing.assert_allclose(moved["var"], 0.9 * running["var"] + 0.1 * variance[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["mlp of images", "cnn, odd"])
+def test_an_empty_batch_has_no_logits(name):
+    model, params, inputs, _ = set_up(name)
+    assert jax.eval_shape(model.apply, {"params": params}, inputs[:0]).shape == (0, CLASSES)
 
 
 def test_an_mlp_has_the_parameters_it_always_had():

@@ -162,6 +162,7 @@ def test_images_are_flattened_and_sums_are_at_least_float32():
         assert (sums.shape, sums.dtype) == ((2, 7), jnp.float32)
         kernel = variables["params"]["output"]["kernel"]
         assert (kernel.shape, kernel.dtype) == ((60, 7), jnp.float32)
+        assert jax.eval_shape(Perceptron(7, dtype=dtype).apply, variables, jnp.zeros((0, 60))).shape == (0, 7)
     with pytest.raises(ValueError, match="number of units, 1 for two classes"):
         Perceptron().init(jax.random.key(0), np.zeros((1, 2)))
 

@@ -35,11 +35,18 @@ LAYERS = {
 each_layer = pytest.mark.parametrize("name", LAYERS)
 INTEROP = {RNN: rnn, GRU: gru, LSTM: lstm}
 each_model = pytest.mark.parametrize("kind", INTEROP, ids=lambda kind: kind.__name__)
-# The loop is the same for all three; compiling it is what a test costs.
-lstm_or_slow = pytest.mark.parametrize(
-    "kind", [pytest.param(RNN, marks=pytest.mark.slow), pytest.param(GRU, marks=pytest.mark.slow), LSTM],
-    ids=lambda kind: kind.__name__,
-)  # fmt: skip
+
+
+def one_or_slow(quick):
+    """The loop is the same for all three; compiling it is what a test costs."""
+    return pytest.mark.parametrize(
+        "kind",
+        [kind if kind is quick else pytest.param(kind, marks=pytest.mark.slow) for kind in (RNN, GRU, LSTM)],
+        ids=lambda kind: kind.__name__,
+    )
+
+
+rnn_or_slow, lstm_or_slow = one_or_slow(RNN), one_or_slow(LSTM)
 
 
 def drawn(module, inputs=INPUTS):
@@ -104,7 +111,7 @@ def test_two_halves_with_the_state_between_them_are_one_pass(kind):
     jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-6), *both(params))
 
 
-@lstm_or_slow
+@rnn_or_slow
 @pytest.mark.parametrize("bidirectional", [pytest.param(False, marks=pytest.mark.slow), True], ids=["one way", "both"])
 def test_padding_changes_neither_outputs_nor_gradients(kind, bidirectional):
     model = kind(hidden=(4,), num_classes=2, bidirectional=bidirectional)
@@ -127,7 +134,7 @@ def test_padding_changes_neither_outputs_nor_gradients(kind, bidirectional):
     assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(by_params))
 
 
-@pytest.mark.parametrize("kind", [RNN, *(pytest.param(one, marks=pytest.mark.slow) for one in (GRU, LSTM))])
+@rnn_or_slow
 @pytest.mark.parametrize("bidirectional", [False, True], ids=["one way", "both ways"])
 def test_no_gradient_comes_from_a_later_step_unless_it_reads_backwards_too(kind, bidirectional):
     model = kind(hidden=(4,), num_classes=1, output="all", bidirectional=bidirectional)
@@ -153,7 +160,9 @@ def test_a_stopped_gradient_truncates_back_propagation_through_time():
     np.testing.assert_array_equal(reached, np.arange(TIME) >= 3)
 
 
-@each_layer
+@pytest.mark.parametrize(
+    "name", [name if name in ("GRU", "LSTM") else pytest.param(name, marks=pytest.mark.slow) for name in LAYERS]
+)
 def test_gates_and_states_are_seen_as_the_equations_connect_them(name):
     layer, params = LAYERS[name], drawn(LAYERS[name])
     (outputs, _), seen = jax.jit(functools.partial(layer.apply, mutable="intermediates"))(params, INPUTS, None, MASK)
@@ -209,12 +218,12 @@ def test_dropout_acts_in_training_only():
 
     assert program(0.5, False) == program(None, True) == program(None, False)
     dropping = functools.partial(model.clone(dropout=0.5).apply, train=True)
-    train = jax.jit(lambda seed: dropping(params, INPUTS, rngs={"dropout": jax.random.key(seed)}))
+    train = jax.jit(lambda seed: dropping(params, INPUTS, rngs={"dropout": jax.random.key(seed, impl="rbg")}))
     np.testing.assert_array_equal(train(0), train(0))
     assert (train(0) != train(1)).any()
 
 
-@pytest.mark.parametrize("name", ["GRU", "LSTM"])
+@pytest.mark.parametrize("name", [pytest.param("GRU", marks=pytest.mark.slow), "LSTM"])
 def test_bfloat16_is_close_with_parameters_and_states_in_float32(name):
     layer = LAYERS[name].clone(dtype=jnp.bfloat16)
     params = drawn(LAYERS[name])
@@ -266,6 +275,15 @@ def test_inputs_come_in_several_forms():
     np.testing.assert_array_equal(mask_from_lengths(LENGTHS, TIME), MASK)
     images = jax.eval_shape(model.init, jax.random.key(0), jnp.ones((2, 7, 5, 3)))["params"]
     assert images["recurrent"]["forward_0"]["kernel"].shape == (15, 4)
+
+
+def test_no_sequences_and_sequences_of_no_steps():
+    model = LSTM(hidden=(4,), num_classes=2, bidirectional=True)
+    params = drawn(model)
+    assert jax.eval_shape(model.apply, params, INPUTS[:0]).shape == (0, 2)
+    # What is said of nothing is what the initial state says: zeros times the weights.
+    outputs = model.apply(params, INPUTS[:, :0])
+    np.testing.assert_allclose(outputs, np.tile(params["params"]["output"]["bias"], (BATCH, 1)), rtol=1e-6)
 
 
 def test_tokens_are_looked_up():
@@ -397,11 +415,15 @@ def test_weights_go_to_pytorchs_names_and_back(kind):
         ({"bias_hh_l0": None}, "bias_hh_l0 is missing"),
         ({"weight_ih_l1": np.ones((16, 4))}, "weight_ih_l1 is left over"),
         (
+            {"bias_hh_l0": np.ones(1)},
+            r"bias_ih_l0 \(16,\), bias_hh_l0 \(1,\) does not fit params/forward_0/bias \(16,\)",
+        ),
+        (
             {"weight_hh_l0": np.ones((16, 5))},
             r"weight_hh_l0 \(16, 5\) does not fit params/forward_0/recurrent \(4, 16\)",
         ),
     ],
-    ids=["missing", "left over", "shape"],
+    ids=["missing", "left over", "biases", "shape"],
 )
 def test_weights_that_are_another_networks_are_refused(change, message):
     stack = Recurrent(LSTMLayer(), (4,))
@@ -418,8 +440,9 @@ def test_weights_that_are_another_networks_are_refused(change, message):
         (gru, GRULayer(4, reset_after=False), "reset_after=False"),
         (gru, Recurrent(LSTMLayer(), (4,)), "GRULayer, not LSTMLayer"),
         (rnn, RNN(), "num_classes=None"),
+        (rnn, nn.Dense(3), "Dense is no recurrent model"),
     ],
-    ids=["peepholes", "reset gate", "kind", "open size"],
+    ids=["peepholes", "reset gate", "kind", "open size", "no recurrence"],
 )
 def test_what_pytorch_has_not_is_refused(interop, module, message):
     with pytest.raises(RequestError, match=message):

@@ -1,5 +1,8 @@
 """The Transformer and the captioner: what sees what, decoding step by step, weights across, errors."""
 
+import dataclasses
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -8,8 +11,8 @@ import pytest
 
 from neuralmon.errors import RequestError
 from neuralmon.interop.transformer import from_torch, to_torch
-from neuralmon.layers import Dropout, Flatten
-from neuralmon.models import BERT, Captioner, Transformer, ViT
+from neuralmon.layers import Conv, Dropout, Flatten, Normal, TransformerBlock
+from neuralmon.models import BERT, GPT, Captioner, Transformer, ViT
 
 RNG = np.random.default_rng(0)
 SIZES = {"vocab_size": 7, "num_layers": 1, "num_heads": 2, "width": 8, "feedforward_dim": 8}
@@ -17,6 +20,7 @@ TIME = 4
 SOURCE = np.array([[3, 1, 5, 0, 0], [2, 2, 6, 4, 1]])
 TARGET = RNG.integers(1, 7, (2, TIME))
 INPUTS = {"source": SOURCE, "target": TARGET}
+QUICK = {"xla_backend_optimization_level": 0}  # these programs are compiled for longer than they run
 IMAGES = RNG.normal(size=(2, 8, 4, 1)).astype(np.float32)
 CAPTION = {"images": IMAGES, "target": TARGET}
 
@@ -27,70 +31,77 @@ def drawn(model, inputs):
     return jax.tree.map(lambda leaf: 0.5 * RNG.normal(size=leaf.shape).astype(np.float32), shapes)
 
 
-def test_no_gradient_comes_from_later_tokens_or_from_padding():
-    """Each place has a position of its own, by which every logit is differentiated."""
-    model = Transformer(**SIZES, positions="learned", share_embeddings="target", max_length=5)
-    variables = drawn(model, INPUTS)
-    one = jax.tree.map(lambda tokens: tokens[:1], INPUTS)
-
-    @jax.jit
-    @jax.jacrev
-    def by_position(tables):
-        params = dict(variables["params"])
-        for part, table in tables.items():
-            params[part] = {**params[part], "position": {"embedding": table}}
-        return model.apply({"params": params}, one)[0].sum(axis=-1) * jnp.arange(1, TIME + 1)
-
-    tables = {
-        part: variables["params"][part]["position"]["embedding"] for part in ("source_embedding", "target_embedding")
-    }
-    sizes = jax.tree.map(lambda jacobian: np.abs(jacobian).max(axis=-1), by_position(tables))
-    target, source = sizes["target_embedding"][:, :TIME], sizes["source_embedding"]
-    np.testing.assert_array_equal(target > 0, np.tril(np.ones((TIME, TIME), bool)))
-    np.testing.assert_array_equal(source > 0, np.broadcast_to(SOURCE[0] != 0, (TIME, 5)))
+PRE_NORM = {"pre_norm": True, "positions": "learned", "share_embeddings": "none", "max_length": 7}
+MODEL = Transformer(**SIZES, **PRE_NORM)
+VARIABLES = drawn(MODEL, INPUTS)
 
 
-def check_decoding(model, inputs, cuts):
+@functools.cache
+def compiled(model, method="__call__"):
+    """Returns a method of a model; the decoder writes into its cache in place."""
+    written = 4 if method == "decode" else ()
+    return jax.jit(functools.partial(model.apply, method=method), donate_argnums=written, compiler_options=QUICK)
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """The logits of one pass, and the derivatives of their sums by the source's and the target's positions.
+
+    Its source has two places of padding more than `SOURCE`.
+    """
+    inputs = {**INPUTS, "source": np.pad(SOURCE, ((0, 0), (0, 2)))}
+
+    @functools.partial(jax.jit, compiler_options=QUICK)
+    def run(params, tables):
+        def sums(tables):
+            placed = {part: {**params[part], "position": {"embedding": table}} for part, table in tables.items()}
+            logits = MODEL.apply({"params": {**params, **placed}}, inputs)
+            return logits.sum(axis=-1), logits
+
+        return jax.jacrev(sums, has_aux=True)(tables)
+
+    params, parts = VARIABLES["params"], ("source_embedding", "target_embedding")
+    derivatives, logits = run(params, {part: params[part]["position"]["embedding"] for part in parts})
+    return logits, *(np.abs(derivatives[part]).max(axis=-1) for part in parts)
+
+
+def test_no_gradient_comes_from_later_tokens_or_from_padding(whole):
+    """Each place has a position of its own, by which every logit is differentiated: [example, logits' place, place]."""
+    _, source, target = whole
+    target_places, places = np.arange(TIME)[:, None], np.arange(7)
+    np.testing.assert_array_equal(target > 0, np.broadcast_to(places <= target_places, (2, TIME, 7)))
+    real = np.pad(SOURCE != 0, ((0, 0), (0, 2)))
+    np.testing.assert_array_equal(source > 0, np.broadcast_to(real[:, None], (2, TIME, 7)))
+
+
+def check_decoding(model, variables, inputs, cuts, expected):
     """Compares the logits of one pass with those of parts of so many tokens, where the last one has no room."""
-    variables = drawn(model, inputs)
-
-    @jax.jit
-    def run(variables, inputs):
-        def call(*arguments, method):
-            return model.apply(variables, *arguments, method=method)
-
-        if "source" in inputs:
-            memory, mask = call(inputs["source"], method="encode")
-        else:
-            memory, mask = call(inputs["images"], method="encode"), None
-        memory = call(memory, method="project_memory")
-        cache, parts, start = model.empty_cache(2, TIME - 1), [], 0
-        for time in cuts:
-            tokens = inputs["target"][:, start : start + time]
-            logits, cache = call(tokens, memory, mask, cache, method="decode")
-            parts.append(logits)
-            start += time
-        return model.apply(variables, inputs), jnp.concatenate(parts, axis=1)
-
-    whole, parts = run(variables, inputs)
-    assert whole.shape == (2, TIME, 7) and whole.dtype == jnp.float32
-    np.testing.assert_allclose(parts[:, :-1], whole[:, :-1], atol=1e-5)
+    if isinstance(model, Captioner):
+        memory, mask = compiled(model, "encode")(variables, inputs["images"]), None
+    else:
+        memory, mask = compiled(model, "encode")(variables, inputs["source"])
+    memory = compiled(model, "project_memory")(variables, memory)
+    cache, parts, start = model.empty_cache(2, TIME - 1), [], 0
+    for time in cuts:
+        tokens = inputs["target"][:, start : start + time]
+        logits, cache = compiled(model, "decode")(variables, tokens, memory, mask, cache)
+        parts.append(np.asarray(logits))
+        start += time
+    parts = np.concatenate(parts, axis=1)
+    assert expected.shape == parts.shape == (2, TIME, 7) and expected.dtype == parts.dtype == jnp.float32
+    np.testing.assert_allclose(parts[:, :-1], expected[:, :-1], atol=1e-5)
     assert np.isnan(parts[:, -1]).all()
 
 
-PRE_NORM = {"pre_norm": True, "positions": "learned", "share_embeddings": "none"}
+def test_decoding_with_a_cache_is_the_full_forward_pass_and_padding_changes_nothing(whole):
+    check_decoding(MODEL, VARIABLES, INPUTS, (2, 1, 1), whole[0])
 
 
-@pytest.mark.parametrize(
-    ("model", "inputs", "cuts"),
-    [
-        (Transformer(**SIZES, **PRE_NORM), INPUTS, (2, 1, 1)),
-        pytest.param(Captioner(**SIZES), CAPTION, (3, 1), marks=pytest.mark.slow),
-    ],
-    ids=["Transformer", "Captioner"],
-)
-def test_decoding_with_a_cache_is_the_full_forward_pass(model, inputs, cuts):
-    check_decoding(model, inputs, cuts)
+@pytest.mark.slow
+def test_decoding_captions_with_a_cache_is_the_full_forward_pass():
+    model = Captioner(**SIZES)
+    variables = drawn(model, CAPTION)
+    check_decoding(model, variables, CAPTION, (3, 1), compiled(model)(variables, CAPTION))
 
 
 @pytest.mark.slow
@@ -98,23 +109,17 @@ def test_decoding_with_a_cache_is_the_full_forward_pass(model, inputs, cuts):
 @pytest.mark.parametrize("prompt", range(1, TIME))
 def test_decoding_behind_a_prompt_of_any_length(prompt, options):
     model = Transformer(**{**SIZES, "num_layers": 2}, **options)
-    check_decoding(model, INPUTS, (prompt, *(1,) * (TIME - prompt)))
-
-
-def test_padding_changes_nothing_and_half_precision_little():
-    model = Transformer(**SIZES)
     variables = drawn(model, INPUTS)
+    check_decoding(model, variables, INPUTS, (prompt, *(1,) * (TIME - prompt)), compiled(model)(variables, INPUTS))
 
-    def memory(model, source):
-        return jax.jit(lambda variables, source: model.apply(variables, source, method="encode")[0])(variables, source)
 
-    expected, padded = memory(model, SOURCE), memory(model, np.pad(SOURCE, ((0, 0), (0, 2))))
-    np.testing.assert_allclose(padded[:, :5], expected, atol=1e-5)
-    half = memory(model.clone(dtype=jnp.bfloat16), SOURCE)
+def test_half_precision_changes_little():
+    expected, _ = compiled(MODEL, "encode")(VARIABLES, SOURCE)
+    half, _ = compiled(MODEL.clone(dtype=jnp.bfloat16), "encode")(VARIABLES, SOURCE)
     assert half.dtype == jnp.bfloat16
     # Some ten roundings of 2^-9 one after the other.
     assert 0 < np.abs(half - expected).max() < 10 * 2**-8 * np.abs(expected).max()
-    logits = jax.eval_shape(model.clone(dtype=jnp.bfloat16).apply, variables, INPUTS)
+    logits = jax.eval_shape(MODEL.clone(dtype=jnp.bfloat16).apply, VARIABLES, INPUTS)
     assert logits.dtype == jnp.float32
 
 
@@ -133,6 +138,7 @@ def test_training_is_evaluation_but_for_dropout(name):
     model, inputs, places, encoder, decoder = DROPOUTS[name]
     shapes = jax.eval_shape(model.init, jax.random.key(0), inputs)
 
+    @functools.cache
     def program(train, dropout=None):
         """Returns what is computed, as text, and where something is dropped."""
         dropped = []
@@ -156,6 +162,43 @@ def test_training_is_evaluation_but_for_dropout(name):
     expected += [f"decoder/layers_0/{place}" for place in decoder]
     text, dropped = program(train=True, dropout=0.5)
     assert dropped == sorted(expected) and text != program(train=True)[0]
+
+
+BLOCK_FIELDS = {
+    "num_heads": 4,
+    "feedforward_dim": 6,
+    "activation": jnp.tanh,
+    "dropout": 0.25,
+    "attention_dropout": 0.75,
+    "norm_epsilon": 0.5,
+    "kernel_init": Normal(0.3),
+    "residual_init": Normal(0.4),
+    "bias_init": Normal(0.5),
+    "dtype": jnp.bfloat16,
+}
+
+
+@pytest.mark.parametrize("name", [*DROPOUTS, "GPT"])
+def test_blocks_are_what_the_fields_of_their_model_say(name):
+    model, inputs = (GPT(**SIZES), TARGET) if name == "GPT" else DROPOUTS[name][:2]
+    changed = {field: value for field, value in BLOCK_FIELDS.items() if hasattr(model, field)}
+    if hasattr(model, "pre_norm"):
+        changed["pre_norm"] = not model.pre_norm
+    expected = {"residual_init": changed["kernel_init"], **changed}
+    blocks = []
+
+    def note(call, arguments, options, context):
+        if isinstance(context.module, TransformerBlock) and context.method_name == "__call__":
+            blocks.append(
+                {field.name: getattr(context.module, field.name) for field in dataclasses.fields(context.module)}
+            )
+        return call(*arguments, **options)
+
+    with nn.intercept_methods(note):
+        jax.eval_shape(model.clone(**changed).init, jax.random.key(0), inputs)
+    assert blocks
+    for block in blocks:
+        assert {field: block[field] for field in expected} == expected
 
 
 def test_published_sizes():
@@ -202,6 +245,7 @@ def test_weights_go_to_torch_and_back(options):
         (Transformer(**SIZES), {**INPUTS, "source": IMAGES}, r"integers \(batch, time\), not float32"),
         (Transformer(**SIZES, source_vocab_size=5), INPUTS, "cannot share all embeddings"),
         (Transformer(**{**SIZES, "num_heads": 3}), INPUTS, "width of 8 into 3 heads"),
+        (Transformer(**SIZES), {**INPUTS, "source": SOURCE[:1]}, r"queries .* \(2, 4, 2, 4\) do not fit keys \(1, 5"),
         (Transformer(**SIZES, positions="learned", max_length=4), INPUTS, "learned for 4 places, fewer than 5"),
         (Captioner(), INPUTS, r"Captioner\(vocab_size=None\)"),
         (Captioner(**SIZES), INPUTS, 'takes {"images": images, "target": tokens}'),
@@ -215,15 +259,13 @@ def test_errors(model, inputs, message):
 
 
 def test_a_caption_is_of_its_own_image():
-    model = Captioner(**SIZES)
-    inputs = {"images": IMAGES, "target": TARGET}
-    variables = drawn(model, inputs)
-
-    apply, other = jax.jit(model.apply), IMAGES * np.array([1, -1], np.float32)[:, None, None, None]
-    expected, logits = apply(variables, inputs), apply(variables, {"images": other, "target": TARGET})
+    model = Captioner(**SIZES, encoder=Conv(4, (3, 3)))
+    variables = drawn(model, CAPTION)
+    other = IMAGES * np.array([1, -1], np.float32)[:, None, None, None]
+    expected, logits = (compiled(model)(variables, {**CAPTION, "images": images}) for images in (IMAGES, other))
     np.testing.assert_array_equal(logits[0], expected[0])
     assert np.abs(logits[1] - expected[1]).max() > 1e-2
-    _, seen = jax.eval_shape(lambda variables: model.apply(variables, inputs, mutable="intermediates"), variables)
+    _, seen = jax.eval_shape(lambda variables: model.apply(variables, CAPTION, mutable="intermediates"), variables)
     seen = seen["intermediates"]
-    assert seen["feature_map"][0].shape == (2, 2, 1, 64)
-    assert seen["decoder"]["layers_0"]["cross_attention"]["attention_weights"][0].shape == (2, 2, TIME, 2)
+    assert seen["feature_map"][0].shape == (2, 8, 4, 4)
+    assert seen["decoder"]["layers_0"]["cross_attention"]["attention_weights"][0].shape == (2, 2, TIME, 8 * 4)

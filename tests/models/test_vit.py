@@ -65,12 +65,19 @@ def test_weights_go_to_transformers_and_back():
         from_huggingface(MODEL, {key: one for key, one in state.items() if "cls_token" not in key})
 
 
+def test_other_numbers_of_images_and_of_patches():
+    assert jax.eval_shape(MODEL.apply, VARIABLES, IMAGES[:0]).shape == (0, 3)
+    with pytest.raises(ValueError, match="ViT has positions for 6 patches: images of 4 x 4 pixels are 4 patches"):
+        jax.eval_shape(MODEL.apply, VARIABLES, IMAGES[:, :, :4])
+
+
 @pytest.mark.parametrize(
     ("options", "images", "message"),
     [
         ({"num_classes": None}, IMAGES, r"ViT\(num_classes=None\)"),
         ({"num_heads": 3}, IMAGES, "width of 8 into 3 heads"),
         ({"patch_size": 4}, IMAGES, r"ViT\(patch_size=4\) cannot cut images of 4 x 6 pixels into whole patches"),
+        ({}, IMAGES[:, :0], "cannot cut images of 0 x 6 pixels"),
         ({}, IMAGES[0], r"takes images \(batch, height, width, channels\), not inputs of shape \(4, 6, 3\)"),
     ],
 )

@@ -122,7 +122,7 @@ def test_values_and_gradients_are_those_of_torch():
     np.testing.assert_allclose(dk, tk.grad.permute(2, 3, 1, 0), atol=1e-4)
 
 
-@pytest.mark.parametrize("channels", [1, 8])
+@pytest.mark.parametrize("channels", [pytest.param(1, marks=pytest.mark.slow), 8])
 def test_bfloat16_loses_no_more_than_its_own_rounding(channels):
     # 4096 terms: a sum kept in bfloat16 would stop growing at 256.
     x = jnp.ones((1, 64, 64, channels), jnp.bfloat16)
@@ -134,7 +134,7 @@ def test_bfloat16_loses_no_more_than_its_own_rounding(channels):
     assert float(dk[1, 1, 0, 0]) == 4096
 
 
-@pytest.mark.parametrize("channels", [1, 8])
+@pytest.mark.parametrize("channels", [pytest.param(1, marks=pytest.mark.slow), 8])
 @pytest.mark.parametrize("axes", [(0, 0), (0, None), (None, 0)])
 def test_vmap_is_a_loop(channels, axes):
     x, k = draw(3, 2, 6, 6, channels), draw(3, 3, 3, channels, 4)
@@ -147,7 +147,7 @@ def test_vmap_is_a_loop(channels, axes):
             np.testing.assert_allclose(m[i], a, atol=1e-4)
 
 
-@pytest.mark.parametrize("channels", [1, 8])
+@pytest.mark.parametrize("channels", [pytest.param(1, marks=pytest.mark.slow), 8])
 def test_second_derivatives_are_those_of_lax(channels):
     x, k = draw(2, 6, 5, channels), draw(3, 3, channels, 4)
 
@@ -159,7 +159,7 @@ def test_second_derivatives_are_those_of_lax(channels):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("channels", [1, 8])
+@pytest.mark.parametrize("channels", [pytest.param(1, marks=pytest.mark.slow), 8])
 def test_remat_inside_scan_changes_nothing(channels):
     x, k = draw(2, 6, 6, channels), draw(3, 3, channels, channels)
 

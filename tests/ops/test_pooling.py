@@ -86,6 +86,7 @@ def test_bfloat16_stays_bfloat16():
 def test_transformations_agree_with_reduce_window():
     x = jax.random.normal(jax.random.key(0), (3, 2, 4, 4, 2))
 
+    @jax.jit
     def results():
         def loss(x):
             return jnp.sin(ops.max_pool(x, (2, 2), (2, 2))).sum()

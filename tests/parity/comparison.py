@@ -100,7 +100,7 @@ def error(ours: Any, theirs: Any) -> float:
 
 
 def random_variables(shapes: Any, dtype: str, seed: int = 0) -> Any:
-    """Returns variables of these shapes of which none is zero or one: kernels keep variances, variances are positive."""
+    """Returns variables of these shapes of which none is zero or one: kernels keep variances."""
     rng = np.random.default_rng(seed)
 
     def draw(path: Any, leaf: Any) -> np.ndarray:

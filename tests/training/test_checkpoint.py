@@ -414,6 +414,7 @@ def test_another_number_of_devices(make: Make, tmp_path: Path) -> None:
     assert out.strip() == fingerprint(restored.state)
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment(tmp_path: Path) -> None:
     """A process that resumes and saves is killed again and again, in the middle of saving."""
     folder, width = tmp_path / "checkpoints", 1_000_000

@@ -119,8 +119,8 @@ CLASSES = {"data", "learning_curves", "confusion_matrix", "per_class", "worst_mi
     ("name", "expected"),
     [
         ("tiny", CLASSES | {"first_layer_filters"}),
-        ("moons", CLASSES | {"decision_regions"}),
-        ("sunspots", {"data", "learning_curves", "regression"}),
+        pytest.param("moons", CLASSES | {"decision_regions"}, marks=pytest.mark.slow),
+        pytest.param("sunspots", {"data", "learning_curves", "regression"}, marks=pytest.mark.slow),
     ],
 )
 def test_every_run_has_its_figures(tiny, tmp_path, name, expected):
