@@ -134,12 +134,13 @@ class Names:
 
     def offer(self, kind: Any) -> str:
         """Returns "; there are ..." for what the annotation `kind` allows, or "" if nothing public is such."""
-        names = {
-            f"{name}(...)" if isinstance(member, type) else name
-            for name, member in self._short
-            if dataclasses.is_dataclass(member) and fits(member, kind)
-        }
-        return f"; there are {', '.join(sorted(names))}" if names and not is_function_kind(kind) else ""
+        found = [(name, member) for name, member in self._short if dataclasses.is_dataclass(member)]
+        found = [] if is_function_kind(kind) else [(name, member) for name, member in found if fits(member, kind)]
+        names = sorted({f"{name}(...)" for name, member in found if isinstance(member, type)})
+        values = sorted({name for name, member in found if not isinstance(member, type)})
+        # Of published networks there are dozens.
+        names += values if len(values) <= 12 else [f"and {len(values)} ready ones such as {values[-1]}"]
+        return f"; there are {', '.join(names)}" if names else ""
 
 
 def _members(module: types.ModuleType) -> dict[str, Any]:

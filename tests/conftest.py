@@ -12,6 +12,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
+import jax
 import pytest
 
 import neuralmon as nm
@@ -30,6 +31,21 @@ def _no_figures() -> Iterator[None]:
         for name in _DRAWS:
             patch.setattr(pictures.Pictures, name, lambda *_: None)
         yield
+
+
+# What is tested there is mathematics, and optimising the programs would take most of the time. Whole runs, and the
+# comparisons of tests/parity, have their programs optimised.
+_QUICKLY_COMPILED = {"data", "interop", "layers", "models", "optim", "tasks"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiles_quickly(request: pytest.FixtureRequest) -> Iterator[None]:
+    quick = request.path.parent.name in _QUICKLY_COMPILED
+    if quick:
+        jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    if quick:
+        jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ import struct
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -200,9 +199,15 @@ FORMS = [
     Form("my_fashion.py", "runs/fashion", fashion, 10),
     Form("my_mnist.py", "runs/mnist", functools.partial(new_photos, size=28), 10),
 ]
-# Those killed in each run of the tests; the others with `pytest -m slow`.
-QUICK = ("runs/flowers",)
-KILLED = [form if form.run in QUICK else pytest.param(form, marks=pytest.mark.slow) for form in FORMS]
+
+
+def default(*runs):
+    """Returns all forms, of which those not named are for `pytest -m slow`."""
+    return [form if form.run in runs else pytest.param(form, marks=pytest.mark.slow) for form in FORMS]
+
+
+KILLED = default("runs/flowers")
+USED = default("runs/flowers", "runs/arrays", "runs/photos", "runs/fashion")
 
 
 def name_of(form):
@@ -252,11 +257,14 @@ def kill_midway(folder, arguments, environ, root):
 
 @pytest.fixture(scope="module")
 def trained(prepared, environ):
-    """Each form, trained in the folder that the document names."""
-    jobs = [(prepared[form.run][0], [*form.commands[0], *SHORT]) for form in FORMS]
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(functools.partial(launch_all, environ=environ), [jobs[::2], jobs[1::2]]))
-    return prepared
+    """Trains a form, once, in the folder that the document names; returns the folder and the inputs to predict."""
+
+    @functools.cache
+    def train(form):
+        launch_all([(prepared[form.run][0], [*form.commands[0], *SHORT])], environ)
+        return prepared[form.run]
+
+    return train
 
 
 @pytest.mark.parametrize("file", [name for name in FILES if name != "my_waves.py"])
@@ -272,7 +280,7 @@ def read_result(folder):
 
 @pytest.mark.parametrize("form", KILLED, ids=name_of)
 def test_a_killed_run_ends_as_one_never_killed(form, trained, environ, root):
-    folder = trained[form.run][0]
+    folder, _ = trained(form)
     arguments = [*form.commands[0], *KILLABLE, "--workdir=killed"]
     kill_midway(folder, arguments, environ, root)
     subprocess.run([sys.executable, root / "launch.py", *arguments], cwd=folder, env=environ, check=True)
@@ -288,9 +296,9 @@ def run(capsys, *arguments):
     return capsys.readouterr().out
 
 
-@pytest.mark.parametrize("form", FORMS, ids=name_of)
+@pytest.mark.parametrize("form", USED, ids=name_of)
 def test_it_is_evaluated_and_predicts(form, trained, monkeypatch, capsys):
-    folder, inputs = trained[form.run]
+    folder, inputs = trained(form)
     monkeypatch.chdir(folder)
     monkeypatch.setenv("TFDS_DATA_DIR", str(folder / "tfds"))
     predict = [argument for argument in form.commands[1] if not argument.startswith("--format")]
@@ -335,7 +343,8 @@ def test_it_is_evaluated_and_predicts(form, trained, monkeypatch, capsys):
     ],
 )
 def test_inputs_that_cannot_be_predicted(array, message, trained, monkeypatch, capsys):
-    folder = trained["runs/moons"][0]
+    (form,) = [form for form in FORMS if form.run == "runs/moons"]
+    folder, _ = trained(form)
     monkeypatch.chdir(folder)
     (folder / "wrong.npy").unlink(missing_ok=True)
     if array is not None:
@@ -348,7 +357,7 @@ def test_inputs_that_cannot_be_predicted(array, message, trained, monkeypatch, c
 def test_streamed_photos_killed_and_resumed(trained, environ, root):
     """By worker processes, which the kill ends too, and which read what lies on the device otherwise."""
     (form,) = [form for form in FORMS if form.run == "runs/photos"]
-    folder = trained[form.run][0]
+    folder, _ = trained(form)
     stream = [*form.commands[0], *KILLABLE, "--dataset.pipeline=stream", "--data_workers=2", "--workdir=streamed"]
     kill_midway(folder, stream, environ, root)
     subprocess.run([sys.executable, root / "launch.py", *stream], cwd=folder, env=environ, check=True, timeout=300)

@@ -11,7 +11,7 @@ import pytest
 
 DOCS = Path(__file__).parents[2] / "docs"
 # A page costs seconds of compiling: these run each time, the others with `pytest -m slow`.
-QUICK = ("README", "attention", "mlp", "sequential")
+QUICK = ("README", "sequential")
 PAGES = [
     page if page.stem in QUICK else pytest.param(page, marks=pytest.mark.slow)
     for page in (DOCS / "interop.md", *sorted((DOCS / "zoo").glob("*.md")))

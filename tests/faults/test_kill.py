@@ -88,7 +88,9 @@ def test_killed_at_random_moments(launch, uninterrupted, tmp_path, kills, epochs
     assert while_saving >= max(1, kills // 6)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
+)
 def test_a_signal_saves_and_exits(launch, uninterrupted, tmp_path, number, code):
     workdir = tmp_path / "run"
     # No checkpoint is due before the end: what is there was saved because of the signal.
