@@ -33,14 +33,14 @@ def _no_figures() -> Iterator[None]:
         yield
 
 
-# What is tested there is mathematics, and optimising the programs would take most of the time. Whole runs, and the
-# comparisons of tests/parity, have their programs optimised.
-_QUICKLY_COMPILED = {"data", "interop", "layers", "models", "optim", "tasks"}
+# Optimising programs would take most of the time. Those of the processes that tests start (tests/faults, tests/docs)
+# are optimised as a user's are, and so are those that are compared with other implementations.
+_OPTIMISED = {"parity"}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _compiles_quickly(request: pytest.FixtureRequest) -> Iterator[None]:
-    quick = request.path.parent.name in _QUICKLY_COMPILED
+    quick = request.path.parent.name not in _OPTIMISED
     if quick:
         jax.config.update("jax_disable_most_optimizations", True)
     yield

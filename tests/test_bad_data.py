@@ -696,6 +696,7 @@ def _disturbed(
     return code, out, err, sorted(int(path.name) for path in checkpoints.iterdir() if path.name.isdecimal())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("how", ["vanished", "truncated"])
 def test_an_image_that_is_lost_under_a_run_costs_nothing_once_it_is_back(

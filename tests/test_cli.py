@@ -262,6 +262,7 @@ def test_the_workdir_alone_goes_on_with_a_run(tmp_path: Path, launch: Launch) ->
     assert nm.load_run(tmp_path / "run").experiment.optimizer.weight_decay == 0.5
 
 
+@pytest.mark.slow
 def test_an_own_file_is_launched_by_path_from_anywhere(own: Path, tmp_path: Path) -> None:
     launcher = Path(__file__).parents[1] / "launch.py"
     flags = ["--model.width=5", "--model.rate=0.5", "--dataset.spread=0.1", "--optimizer.learning_rate=1e-3"]

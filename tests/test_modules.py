@@ -37,6 +37,7 @@ def test_a_model_trains_from_plain_jax():
     assert losses[-1] < 0.5 * losses[0]
 
 
+@pytest.mark.slow
 def test_a_model_trains_from_nnx():
     model = nm.models.CNN(features=(4,), hidden=16, num_classes=10)
     wrapped = nnx.bridge.lazy_init(nnx.bridge.ToNNX(model, rngs=nnx.Rngs(0)), IMAGES)

@@ -195,8 +195,8 @@ ALONE = """
 OWNER = f"""{ALONE}
     drawing = figures.Drawing(sys.argv[1])
     drawing.draw("confusion_matrix", counts=[[5, 1], [0, 4]])
-    print(drawing._process.pid, flush=True)
     try:
+        print(drawing._process.pid, flush=True)
         time.sleep(60)
     except KeyboardInterrupt:
         print(drawing.finish(60))

@@ -51,6 +51,7 @@ def test_the_layer_that_stops_being_finite_is_named(tiny):
     assert any("first" in text and "second" in text for text in shown.texts)
 
 
+@pytest.mark.slow
 def test_step_by_step_ends_in_the_same_parameters(tiny):
     short = replace_at(tiny, "training.steps", 9)
     results = [nm.train(short, None, progress=Notices(), debug_nans=hunted) for hunted in (True, False)]
@@ -136,6 +137,7 @@ def test_every_run_has_its_figures(tiny, tmp_path, name, expected):
             assert min(picture.size) > 100
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("draws_figures")
 def test_no_figures_if_none_are_wanted(tiny, tmp_path):
     nm.train(replace_at(tiny, "training.steps", 2), tmp_path / "run", progress=Notices(), figures=False)

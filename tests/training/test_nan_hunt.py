@@ -150,6 +150,10 @@ def _sentence(text: str) -> str:
 _HUGE = nn.initializers.constant(1e37)
 
 
+def _slow(*values):
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
     ("model", "expected"),
     [
@@ -158,9 +162,9 @@ _HUGE = nn.initializers.constant(1e37)
             Net(middle=LogOfZero),
             r"the output of 'LogOfZero_0' \(LogOfZero\) is .* 128 of 128 numbers, from inputs between",
         ),
-        (Inline(), r"what the model itself \(Inline\) computed before it called 'last' \(Dense\)"),
+        _slow(Inline(), r"what the model itself \(Inline\) computed before it called 'last' \(Dense\)"),
         (Net(middle=Scanned), r"the output of 'Scanned_0/cells/square' \(Square\) is the first"),
-        (Net(middle=Mapped), r"the output of 'Mapped_0/mapped' \(LogOfZero\)"),
+        _slow(Net(middle=Mapped), r"the output of 'Mapped_0/mapped' \(LogOfZero\)"),
         (Net(middle=NormAtZero), r"the gradient of 'NormAtZero_0/zero/\w+' is not: .*'last/\w+', nearer to the loss"),
     ],
     ids=["overflow", "log", "inline", "scanned", "mapped", "gradient"],
@@ -225,6 +229,7 @@ class Normed(nn.Module):
         return nn.Dense(self.num_classes, name="last")(nm.layers.Dropout(0.5, name="dropout")(x, train))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("micro_batches", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_the_replayed_step_is_the_steps_own(tiny: nm.Experiment, micro_batches: int) -> None:
     """The same augmentation, the same dropout, the same statistics: the same loss."""

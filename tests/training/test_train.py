@@ -276,6 +276,7 @@ def test_a_model_made_in_a_notebook_is_saved_and_loaded(tiny, tmp_path):
         nm.load_run(tmp_path / "run", with_values(experiment, training__steps=4))
 
 
+@pytest.mark.slow
 def test_bfloat16_computes_in_bfloat16_and_keeps_float32_parameters(tiny):
     result = trained(with_values(tiny, model=nm.models.MLP(hidden=(16,), dtype=jnp.bfloat16)))
     assert {leaf.dtype for leaf in jax.tree.leaves(result.state.params)} == {jnp.dtype("float32")}
