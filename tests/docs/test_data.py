@@ -343,13 +343,13 @@ def test_it_is_evaluated_and_predicts(form, trained, monkeypatch, capsys):
     ],
 )
 def test_inputs_that_cannot_be_predicted(array, message, trained, monkeypatch, capsys):
-    (form,) = [form for form in FORMS if form.run == "runs/arrays"]
+    (form,) = [form for form in FORMS if form.run == "runs/moons"]
     folder, _ = trained(form)
     monkeypatch.chdir(folder)
     (folder / "wrong.npy").unlink(missing_ok=True)
     if array is not None:
         np.save("wrong.npy", array)
-    assert main(["launch.py", "--mode=predict", "--workdir=runs/arrays", "--input=wrong.npy"]) == 2
+    assert main(["launch.py", "--mode=predict", "--workdir=runs/moons", "--input=wrong.npy"]) == 2
     assert re.match(f"neuralmon: error: .*{message}", capsys.readouterr().err)
 
 
