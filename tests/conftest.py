@@ -34,13 +34,14 @@ def _no_figures() -> Iterator[None]:
 
 
 # Optimising programs would take most of the time. Those of the processes that tests start (tests/faults, tests/docs)
-# are optimised as a user's are, and so are those that are compared with other implementations.
+# are optimised as a user's are, and so are those that are compared with other implementations;
+# JAX_DISABLE_MOST_OPTIMIZATIONS=0 optimises all.
 _OPTIMISED = {"parity"}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _compiles_quickly(request: pytest.FixtureRequest) -> Iterator[None]:
-    quick = request.path.parent.name not in _OPTIMISED
+    quick = request.path.parent.name not in _OPTIMISED and "JAX_DISABLE_MOST_OPTIMIZATIONS" not in os.environ
     if quick:
         jax.config.update("jax_disable_most_optimizations", True)
     yield

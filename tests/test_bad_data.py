@@ -697,7 +697,7 @@ def _disturbed(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("how", ["vanished", "truncated"])
 def test_an_image_that_is_lost_under_a_run_costs_nothing_once_it_is_back(
     how: str, workers: int, undisturbed: Streamed, launch: Launch

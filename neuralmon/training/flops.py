@@ -19,8 +19,9 @@ import numpy as np
 from jax.extend.core import jaxprs_in_params
 
 from neuralmon.experiment import Experiment
+from neuralmon.inspection import with_train
 from neuralmon.ops import reference
-from neuralmon.training.step import apply_model, takes_train
+from neuralmon.training.step import apply_model
 
 # Peak operations a second of one jax device with bfloat16 inputs (float16 on V100 and T4), without sparsity, as the
 # makers publish them: cloud.google.com/tpu/docs (half a chip's where jax makes each of its two cores a device) and the
@@ -79,7 +80,7 @@ def trace_model(model: nn.Module, inputs: Any) -> Forward:
     """Returns what is known of a model's forward pass for a batch of inputs, of which only the shapes count."""
     modules: dict[str, nn.Module] = {}
     outputs: dict[str, str] = {}
-    options: dict[str, Any] = {"train": False} if takes_train(model) else {}
+    options = with_train(model, {}, False)
     variables = dict(jax.eval_shape(lambda inputs: model.init(jax.random.key(0), inputs, **options), inputs))
     with reference(), nn.intercept_methods(_recorder(modules, outputs)):
         forward = jax.make_jaxpr(lambda variables, inputs: apply_model(model, variables, inputs, train=False))

@@ -27,11 +27,12 @@ from neuralmon.data.pipeline import (
     window_batches,
 )
 from neuralmon.experiment import Experiment, Training, merge, split, walk
+from neuralmon.inspection import with_train
 from neuralmon.optim import freezing
 from neuralmon.parallel import device_memory, make_mesh, replicated, shard_batch
 from neuralmon.state import TrainState
 from neuralmon.tasks import Sums
-from neuralmon.training.step import apply_model, make_step, takes_train
+from neuralmon.training.step import apply_model, make_step
 
 Numbers = Mapping[str, Any]  # by path: arrays, traced ones or NumPy's
 
@@ -62,8 +63,7 @@ class Program:
 def initial_variables(experiment: Experiment, key: Array) -> dict[str, Any]:
     """Returns the model's variables, made for a batch of one."""
     prepared = experiment.dataset.prepare(key, _zeros_like(experiment.dataset.spec().batch(1)), False)
-    options: dict[str, Any] = {"train": False} if takes_train(experiment.model) else {}
-    return dict(experiment.model.init({"params": key}, prepared["inputs"], **options))
+    return dict(experiment.model.init({"params": key}, prepared["inputs"], **with_train(experiment.model, {}, False)))
 
 
 def output_shapes(experiment: Experiment, state: TrainState) -> tuple[Any, Batch]:

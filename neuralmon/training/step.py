@@ -1,6 +1,5 @@
 """One update of the parameters, and what it is made of."""
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +12,7 @@ from jaxtyping import Array
 
 from neuralmon.data import Batch
 from neuralmon.experiment import Experiment
+from neuralmon.inspection import with_train
 from neuralmon.optim import freezing
 from neuralmon.optim.averaging import averaged
 from neuralmon.parallel import shard_batch
@@ -22,14 +22,7 @@ from neuralmon.tasks import Sums
 
 def apply_model(model: nn.Module, variables: Any, inputs: Any, train: bool, **options: Any) -> Any:
     """Calls `model.apply`, with `train` if the model has that argument."""
-    if takes_train(model):
-        options["train"] = train
-    return model.apply(variables, inputs, **options)
-
-
-def takes_train(model: nn.Module) -> bool:
-    """Returns whether a model is called with `train`."""
-    return "train" in inspect.signature(type(model).__call__).parameters
+    return model.apply(variables, inputs, **with_train(model, options, train))
 
 
 def batch_keys(seed: Any, step: Any) -> tuple[Array, Array]:

@@ -230,7 +230,7 @@ class Normed(nn.Module):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("micro_batches", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.parametrize("micro_batches", [1, 2])
 def test_the_replayed_step_is_the_steps_own(tiny: nm.Experiment, micro_batches: int) -> None:
     """The same augmentation, the same dropout, the same statistics: the same loss."""
     experiment, state, batch = _case(Normed(), dataset=tiny.dataset, training={"micro_batches": micro_batches})
