@@ -19,6 +19,7 @@ from neuralmon.tasks.adversarial_losses import (
 )
 from neuralmon.tasks.binary_classification import BinaryClassification
 from neuralmon.tasks.classification import Classification
+from neuralmon.tasks.language_model import LanguageModel
 from neuralmon.tasks.multi_label import MultiLabel
 from neuralmon.tasks.negative_sampling import NegativeSampling
 from neuralmon.tasks.regression import Regression
@@ -31,6 +32,7 @@ __all__ = [
     "Classification",
     "GradientPenalty",
     "Hinge",
+    "LanguageModel",
     "LeastSquares",
     "Minimax",
     "MultiLabel",

@@ -119,11 +119,11 @@ class Classification:
 
 
 def softmax_cross_entropy(
-    logits: Float[Array, "batch classes"], targets: Int[Array, " batch"], label_smoothing: float | Array = 0.0
-) -> Float[Array, " batch"]:
+    logits: Float[Array, "*batch classes"], targets: Int[Array, "*batch"], label_smoothing: float | Array = 0.0
+) -> Float[Array, "*batch"]:
     """Returns -sum_k q_k log softmax(logits)_k of each example, in float32, for the smoothed distribution q."""
     log_probabilities = jax.nn.log_softmax(logits.astype(jnp.float32))
-    true_class = jnp.take_along_axis(log_probabilities, targets[:, None], axis=-1)[:, 0]
+    true_class = jnp.take_along_axis(log_probabilities, targets[..., None], axis=-1)[..., 0]
     smoothing = jnp.asarray(label_smoothing, jnp.float32)
     # A class masked by a logit of -inf is no harm without smoothing, but 0 * -inf is NaN.
     evenly = jnp.where(smoothing > 0, log_probabilities, 0.0).mean(axis=-1)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 
 from neuralmon.data import Spec
-from neuralmon.tasks import BinaryClassification, Classification, MultiLabel, Regression, Task
+from neuralmon.tasks import BinaryClassification, Classification, LanguageModel, MultiLabel, Regression, Task
 
 GENERATOR = np.random.default_rng(0)
 SIZE = 60
@@ -57,6 +56,10 @@ TASKS = {
     "regression of three": (
         Regression(objective="mae"), spec_of((3,), dtype=np.float32), normal(SIZE, 3), normal(SIZE, 3)
     ),
+    "language model": (
+        LanguageModel(label_smoothing=0.1, pad_id=0), dataclasses.replace(spec_of((4,)), vocab_size=5),
+        normal(SIZE, 4, 5), GENERATOR.integers(0, 5, (SIZE, 4)),
+    ),
     "huber": (Regression(objective="huber", delta=0.5), spec_of((), dtype=np.float32), normal(SIZE), normal(SIZE)),
 }  # fmt: skip
 tasks = pytest.mark.parametrize("name", TASKS)
@@ -85,10 +88,10 @@ def test_tasks_keep_the_protocol_and_fit_their_data(name):
     assert isinstance(task, Task)
     assert dataclasses.replace(task) == task
     assert task.check(jax.ShapeDtypeStruct(outputs.shape, outputs.dtype), spec) is None
-    assert task.num_outputs(spec) == math.prod(outputs.shape[1:])
+    assert task.num_outputs(spec) == (outputs.shape[-1] if outputs.ndim > 1 else 1)
     monitored, direction = task.monitor()
     assert isinstance(evaluate(name, outputs, batch_of(name))[monitored], float)
-    assert direction == ("min" if isinstance(task, Regression) else "max")
+    assert direction == ("min" if isinstance(task, Regression | LanguageModel) else "max")
 
 
 @tasks

@@ -1,0 +1,87 @@
+"""The next token of a text."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from neuralmon.data import Batch, Spec
+from neuralmon.fields import FractionNumber, NonNegativeInt
+from neuralmon.tasks.classification import softmax_cross_entropy
+from neuralmon.tasks.shapes import output_shape, said, target_shape
+from neuralmon.tasks.sums import mean
+from neuralmon.tasks.task import Sums
+
+
+@dataclasses.dataclass(frozen=True)
+class LanguageModel:
+    """Logits (batch, time, vocab_size) against tokens (batch, time), the one that follows at each place.
+
+    The loss is the softmax cross-entropy of a token, averaged over all tokens that are no padding, whatever the lengths
+    of the texts they are in. Its exponential is the perplexity: how many tokens, all as likely, would be as uncertain.
+
+    Attributes:
+      label_smoothing: probability that is taken off the true token and spread evenly over all (see `Classification`).
+      pad_id: the token that is padding where it is a target, and not counted; None: there is none.
+    """
+
+    label_smoothing: FractionNumber = 0.0
+    pad_id: NonNegativeInt | None = None
+
+    def num_outputs(self, spec: Spec) -> int | None:
+        """See `Task.num_outputs`."""
+        return spec.vocab_size
+
+    def loss(self, outputs: Float[Array, "batch time vocab_size"], batch: Batch) -> tuple[tuple[Array, Array], Sums]:
+        """See `Task.loss`."""
+        targets = batch["targets"]
+        weights = jnp.broadcast_to(batch["weights"][:, None], targets.shape)
+        if self.pad_id is not None:
+            weights = jnp.where(targets == self.pad_id, 0.0, weights)
+        losses = softmax_cross_entropy(outputs, targets, self.label_smoothing)
+        loss_sum, count = (losses * weights).sum(), weights.sum()
+        correct = ((jnp.argmax(outputs, axis=-1) == targets) * weights).sum()
+        return (loss_sum, count), {"loss": (loss_sum, count), "accuracy": (correct, count)}
+
+    def metrics(self, outputs: Float[Array, "batch time vocab_size"], batch: Batch) -> Sums:
+        """See `Task.metrics`. "nats" is the loss without smoothing, which the perplexity is made of."""
+        (_, count), sums = self.loss(outputs, batch)
+        plain = dataclasses.replace(self, label_smoothing=0.0).loss(outputs, batch)[0]
+        return {**sums, "nats": (plain[0], count)}
+
+    def report(self, sums: Mapping[str, tuple[np.ndarray, np.ndarray]], spec: Spec) -> dict[str, Any]:
+        """Returns loss, accuracy and, from evaluations, perplexity and bits a token."""
+        result = {name: float(mean(sums[name])) for name in ("loss", "accuracy")}
+        if "nats" not in sums:
+            return result
+        nats = float(mean(sums["nats"]))
+        # Beyond what a float can hold it is a diverged model, not an error.
+        perplexity = math.exp(nats) if nats < 700 else math.inf
+        return {**result, "perplexity": perplexity, "bits_per_token": nats / math.log(2)}
+
+    def predict(self, outputs: Float[Array, "batch time vocab_size"], spec: Spec) -> dict[str, Array]:
+        """Returns `token` (batch, time), the likeliest at each place, and `probability` (batch, time), what it has."""
+        probabilities = jax.nn.softmax(outputs.astype(jnp.float32))
+        return {"token": jnp.argmax(outputs, axis=-1), "probability": probabilities.max(axis=-1)}
+
+    def check(self, outputs: jax.ShapeDtypeStruct, spec: Spec) -> str | None:
+        """See `Task.check`."""
+        targets = target_shape(spec)
+        if spec.vocab_size is None or targets is None or len(targets) != 1:
+            return f"LanguageModel needs data made of tokens, with targets (time,); this data has {targets}"
+        shape = output_shape(outputs)
+        if shape is None or shape[1:] != (*targets, spec.vocab_size):
+            return (
+                f"LanguageModel of {spec.vocab_size} tokens needs outputs of shape (batch, {targets[0]}, "
+                f"{spec.vocab_size}); the model's are {said(outputs)}"
+            )
+        return None
+
+    def monitor(self) -> tuple[str, Literal["max", "min"]]:
+        """See `Task.monitor`."""
+        return "loss", "min"
