@@ -1,4 +1,7 @@
-"""The two kinds of failure a person can mend, told apart by their exit code."""
+"""The two kinds of failure a person can mend, told apart by their exit code, and what their messages are made of."""
+
+import difflib
+from collections.abc import Iterable
 
 
 class NeuralmonError(Exception):
@@ -19,6 +22,20 @@ class RunError(NeuralmonError, RuntimeError):
     exit_code = 1
 
 
+class Interrupted(KeyboardInterrupt):
+    """Training was stopped by a signal after saving; `signal` is its number."""
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(message)
+        self.signal = number
+
+
 def first_line(error: BaseException) -> str:
     """Returns an error's message as far as it goes into one line, which has at most 300 characters."""
     return (str(error).strip() or "no message").splitlines()[0][:300]
+
+
+def did_you_mean(name: str, known: Iterable[str], count: int = 1, prefix: str = "") -> str:
+    """Returns " (did you mean ...?)", or "" where nothing known is close."""
+    close = [prefix + match for match in difflib.get_close_matches(name, known, n=count)]
+    return f" (did you mean {' or '.join(close)}?)" if close else ""

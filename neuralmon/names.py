@@ -5,14 +5,13 @@ no registry: a name is public because its module says so.
 """
 
 import dataclasses
-import difflib
 import functools
 import importlib
 import inspect
 import itertools
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -20,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from neuralmon.errors import RequestError
+from neuralmon.errors import did_you_mean as did_you_mean
 
 _ROOMS = ("models", "layers", "optim", "data", "tasks", "experiment")
 # Functions of arrays that also touch files or settings; a record may not name them.
@@ -78,12 +78,6 @@ def fits(value: Any, kind: Any) -> bool:
         return bool(inspect.signature(function).bind(*range(takes)))
     except (TypeError, ValueError):
         return False
-
-
-def did_you_mean(name: str, known: Iterable[str], count: int = 1, prefix: str = "") -> str:
-    """Returns " (did you mean ...?)", or "" where nothing known is close."""
-    close = [prefix + match for match in difflib.get_close_matches(name, known, n=count)]
-    return f" (did you mean {' or '.join(close)}?)" if close else ""
 
 
 class Names:

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from neuralmon import process
 from neuralmon.cli import main
-from neuralmon.training import environment
 
 Files = Mapping[str, bytes | str]
 Launch = Callable[..., tuple[int, str, str]]
@@ -314,7 +314,7 @@ _NUMBERS = {
 @pytest.fixture(scope="module", autouse=True)
 def _untouched_settings() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(environment, "configure", lambda devices=None: None)
+        patch.setattr(process, "configure", lambda devices=None: None)
         yield
 
 

@@ -19,12 +19,12 @@ import pytest
 
 import neuralmon as nm
 from neuralmon import codec
-from neuralmon.catalog import shipped
 from neuralmon.experiment import replace_at, walk
 from neuralmon.fields import Activation, Dtype, FractionNumber, PositiveInt
 from neuralmon.layers import Initializer, Normal, VarianceScaling, he_normal
 from neuralmon.names import Names
 from neuralmon.optim import Constant, Cosine, Linear, Optimizer, Schedule
+from neuralmon.shipped import shipped
 
 _OWN = """
     import dataclasses

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from neuralmon import process
 from neuralmon.cli import main
-from neuralmon.training import environment
 
 _TINY = '''
 import dataclasses
@@ -283,7 +283,7 @@ _LEAVING = [
 @pytest.fixture(scope="module", autouse=True)
 def _untouched_settings() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(environment, "configure", lambda devices=None: None)
+        patch.setattr(process, "configure", lambda devices=None: None)
         yield
 
 

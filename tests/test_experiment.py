@@ -11,8 +11,8 @@ import pytest
 
 import neuralmon as nm
 from neuralmon import codec
-from neuralmon.catalog import shipped
 from neuralmon.experiment import Epochs, merge, replace_at, split, walk
+from neuralmon.shipped import shipped
 from neuralmon.training.check import check
 
 

@@ -23,9 +23,21 @@ def check(experiment: Experiment) -> Experiment:
     Raises:
       RequestError: they do not.
     """
+    experiment = check_fields(experiment)
+    check_program(experiment)
+    return experiment
+
+
+def check_fields(experiment: Experiment) -> Experiment:
+    """Returns the experiment with what the data decides filled in, if its fields are possible; nothing is traced."""
     experiment.check()
     experiment = experiment.resolve()
     experiment.check_fit()
+    return experiment
+
+
+def check_program(experiment: Experiment) -> None:
+    """Raises RequestError if the parts of a resolved experiment cannot be traced together."""
     program, numbers, mesh = compiled(experiment)
     spec = experiment.dataset.spec()
     with _explained(f"model: {type(experiment.model).__name__} cannot be applied to this data"), _unless(experiment):
@@ -46,7 +58,6 @@ def check(experiment: Experiment) -> Experiment:
     _check_patterns(experiment, state.params)
     with _explained("the training step cannot be made of these parts"):
         jax.eval_shape(program.chunk, numbers, state, data_shapes(experiment, program, mesh), np.int32(0))
-    return experiment
 
 
 def _check_patterns(experiment: Experiment, params: Any) -> None:

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from neuralmon.data.pipeline import Data
-from neuralmon.errors import RunError
+from neuralmon.errors import Interrupted, RunError
 from neuralmon.experiment import Experiment
 from neuralmon.state import TrainState
 from neuralmon.training.checkpoint import Checkpoints
@@ -21,7 +21,7 @@ from neuralmon.training.feed import Feed
 from neuralmon.training.profiling import Profile
 from neuralmon.training.program import Numbers, Program
 from neuralmon.training.progress import Progress
-from neuralmon.training.signals import Interrupted, StopSignals
+from neuralmon.training.signals import StopSignals
 from neuralmon.training.writers import SPEED, Writers
 
 

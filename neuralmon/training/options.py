@@ -22,6 +22,7 @@ class Options:
       init_from: the folder of another run whose parameters this one starts with, as far as they fit.
       init_patterns: which of them: patterns of their paths, such as 'conv_*'.
       profile: steps to profile, "100:110"; what is measured lies in the run's folder `profile/`.
+      reference_ops: with the plain definition of every operation in place of its faster form (see `neuralmon.ops`).
       debug_nans: step by step, so that the layer can be named in which something stops being finite.
       figures: draw figures into the run's folder `figures/`.
       writers: where metrics go as well: "wandb", "mlflow".
@@ -32,6 +33,7 @@ class Options:
     init_from: str | None = None
     init_patterns: tuple[str, ...] = ("*",)
     profile: str | None = None
+    reference_ops: bool = False
     debug_nans: bool = False
     figures: bool = True
     writers: tuple[str, ...] = ()

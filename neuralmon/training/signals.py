@@ -6,14 +6,6 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 
-class Interrupted(KeyboardInterrupt):
-    """Training was stopped by a signal after saving; `signal` is its number."""
-
-    def __init__(self, number: int, message: str) -> None:
-        super().__init__(message)
-        self.signal = number
-
-
 class StopSignals:
     """While active, the first SIGINT or SIGTERM asks the loop to stop; a second one ends the process at once."""
 

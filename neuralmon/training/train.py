@@ -11,25 +11,26 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from neuralmon import codec
+from neuralmon import codec, ops, process
 from neuralmon.data.permutation import batch_indices_numpy
 from neuralmon.errors import NeuralmonError, RequestError, first_line
 from neuralmon.experiment import Experiment, walk
+from neuralmon.ops import native
 from neuralmon.state import TrainState
-from neuralmon.training import environment
-from neuralmon.training.check import check, data_shapes
+from neuralmon.training.check import check_fields, check_program
 from neuralmon.training.feed import Feed, Resident, Streamed, resident
 from neuralmon.training.flops import step_flops, utilisation
+from neuralmon.training.kept import Ready
 from neuralmon.training.loop import Loop
 from neuralmon.training.nan_hunt import hunt
 from neuralmon.training.options import Options, Prepared, check_options, prepare
 from neuralmon.training.pictures import Pictures
-from neuralmon.training.program import compiled
 from neuralmon.training.progress import Progress, progress_for
-from neuralmon.training.result import Result, abstract_state, open_checkpoints, restore
+from neuralmon.training.result import Result, open_checkpoints, restore
 from neuralmon.training.run_folder import RunFolder, show_changes
 from neuralmon.training.signals import StopSignals
 from neuralmon.training.trackers import tracker
@@ -54,12 +55,16 @@ def train(
     """
     chosen = Options(**options)
     check_options(chosen, workdir)
-    with progress or progress_for(sys.stderr, quiet=False) as shown, _told(shown):
-        experiment = check(experiment)
+    definitions = ops.reference if chosen.reference_ops else contextlib.nullcontext
+    with definitions(), progress or progress_for(sys.stderr, quiet=False) as shown, _told(shown):
+        experiment = check_fields(experiment)
+        ready = Ready(experiment)
+        if ready.kept is None:
+            check_program(experiment)
         folder = RunFolder(Path(workdir)) if workdir is not None else None
         prepared = prepare(experiment, folder, chosen)
         if folder is None:
-            return _train(experiment, None, shown, lambda **_: None, chosen, prepared)
+            return _train(experiment, None, shown, lambda **_: None, chosen, prepared, ready)
         with folder.locked():
             changes = folder.changes(experiment) if folder.holds_run else {}
             if changes and not chosen.allow_changes:
@@ -73,7 +78,7 @@ def train(
                 shown.notice(f"the run in {workdir} is finished")
                 return restore(folder, experiment, "latest", shown.notice)
             with _recorded(folder, experiment, changes, shown) as record:
-                return _train(experiment, folder, shown, record, chosen, prepared)
+                return _train(experiment, folder, shown, record, chosen, prepared, ready)
 
 
 @contextlib.contextmanager
@@ -101,7 +106,7 @@ def _recorded(
     launch: dict[str, Any] = {
         "time": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "command": sys.argv,
-        **environment.describe(),
+        **process.describe(),
         "changes": {path: list(pair) for path, pair in changes.items()},
     }
     launches = [*(folder.read("launches.json") or []), launch]
@@ -130,11 +135,12 @@ def _train(
     record: Callable[..., None],
     options: Options,
     prepared: Prepared,
+    ready: Ready,
 ) -> Result:
-    started = environment.started()
+    started = process.started()
     spec = experiment.dataset.spec()
     num_steps = experiment.training.num_steps(spec.sizes["train"])
-    program, numbers, mesh = compiled(experiment)
+    numbers, mesh = ready.numbers, ready.mesh
     workdir = folder.path if folder else None
     history: list[dict[str, Any]] = []
     notices: list[str] = []
@@ -148,16 +154,19 @@ def _train(
         stop = stack.enter_context(StopSignals())
         pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor(1))
         # Reading the data and compiling the program need different cores.
-        loading = pool.submit(resident, experiment.dataset, mesh) if program.window is None else None
+        loading = pool.submit(resident, experiment.dataset, mesh) if ready.program.window is None else None
+        program = ready.load()
         checkpoints, restored, writers, pictures = None, None, Writers(), None
         profile, inheritance = prepared.profile, prepared.inheritance
         if folder is not None:
             checkpoints = stack.enter_context(open_checkpoints(folder, experiment, notice))
-            restored = checkpoints.restore(abstract_state(program, numbers, mesh))
+            restored = checkpoints.restore(ready.state)
             step = restored.step if restored else None
             if restored:
                 notice(f"resumed from step {step} of {folder.path}")
-            record(step=step or 0)
+            record(
+                step=step or 0, program=ready.said, reference_ops=options.reference_ops, native=native.native_status()
+            )
             writers = stack.enter_context(_writers(experiment, folder, step, options, notice))
             history = folder.history()
             if options.figures:
@@ -172,6 +181,8 @@ def _train(
                 checkpoints.wait()
         elif options.init_from is not None:
             notice(f"--init_from={options.init_from} has no effect: the run goes on from its own checkpoint")
+        if _misses_native(state, options):
+            notice(native.native_status())
         shown.start(experiment.name or type(experiment.model).__name__, num_steps, int(state.step))
         cuts, longest = profile.cuts if profile else (), 1 if options.debug_nans else None
         feed: Feed
@@ -181,12 +192,11 @@ def _train(
             readers = f"{feed.workers} worker processes" if feed.workers else "threads"
             notice(f"the data, {spec.stored_bytes() / 1e6:,.0f} MB, is streamed by {readers}")
             stack.callback(feed.close)
-        # For data that is still being read.
-        program.chunk.lower(numbers, state, data_shapes(experiment, program, mesh), np.int32(0)).compile()
         if loading is not None:
             if options.data_workers is not None:
                 notice(f"--data_workers={options.data_workers} has no effect: the data lives on the device")
             feed = Resident(loading.result(), cuts, longest)
+        process.begun()
         seconds = {"startup": time.monotonic() - started}
         begun = pool.submit(pictures.begin, feed) if pictures is not None and not restored else None
         if begun is not None:
@@ -212,6 +222,7 @@ def _train(
                 "fingerprint": result.fingerprint,
                 "seconds": seconds,
                 "throughput": _throughput(experiment, loop, mesh, notice),
+                "peak_memory_bytes": process.peak_memory(),
             }
             folder.write("result.json", outcome)
             writers.result(int(state.step), outcome)
@@ -220,6 +231,14 @@ def _train(
                 begun.result()
             pictures.end(state, metrics, feed)
         return result
+
+
+def _misses_native(state: TrainState, options: Options) -> bool:
+    """Whether there are convolutions that would be faster, had the native part of `neuralmon.ops` been there."""
+    status = native.native_status()
+    missing = status.startswith("no ") and "switched off" not in status and jax.default_backend() == "cpu"
+    convolves = any(leaf.ndim == 4 for leaf in jax.tree.leaves(state.params))
+    return missing and convolves and not options.reference_ops
 
 
 def _writers(

@@ -350,7 +350,7 @@ def test_the_step_lowers_for_cpu_cuda_and_tpu(name):
 def test_a_fresh_run_compiles_the_training_program_once(root, tmp_path):
     command = [sys.executable, "launch.py", "--experiment=tests/tiny.py", f"--workdir={tmp_path}", "--quiet"]
     command += ["--figures=false"]
-    environment = {**os.environ, "JAX_LOG_COMPILES": "1"}
+    environment = {**os.environ, "JAX_LOG_COMPILES": "1", "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("Finished XLA compilation of jit(chunk)") == 1
