@@ -18,13 +18,14 @@ class KeyValueCache:
     """The keys and values of what was read so far, so that the next token costs one row of attention, not all.
 
     Attributes:
-      key: (batch, max_length, num_heads, head_dim); what lies at and behind `lengths` is not read.
+      key: (batch, num_heads, max_length, head_dim), so that what a head reads lies together; what lies at and behind
+        `lengths` is not read.
       value: the same shape.
       lengths: (batch,) how many places of each example are filled.
     """
 
-    key: Float[Array, "batch max_length heads dim"]
-    value: Float[Array, "batch max_length heads dim"]
+    key: Float[Array, "batch heads max_length dim"]
+    value: Float[Array, "batch heads max_length dim"]
     lengths: Int[Array, " batch"]
 
     @classmethod
@@ -33,7 +34,7 @@ class KeyValueCache:
     ) -> "KeyValueCache":
         """Returns a cache in which nothing is filled."""
         # Arrays of their own: a program that writes into its cache in place (`donate_argnums`) takes no array twice.
-        key, value = (jnp.zeros((batch_size, max_length, num_heads, head_dim), dtype) for _ in range(2))
+        key, value = (jnp.zeros((batch_size, num_heads, max_length, head_dim), dtype) for _ in range(2))
         return cls(key, value, jnp.zeros((batch_size,), jnp.int32))
 
     def append(
@@ -42,19 +43,24 @@ class KeyValueCache:
         """Returns the cache with `time` more places filled; what there is no room for is left out."""
         example, places = jnp.arange(key.shape[0])[:, None], self.lengths[:, None] + jnp.arange(key.shape[1])
         return KeyValueCache(
-            self.key.at[example, places].set(key.astype(self.key.dtype), mode="drop"),
-            self.value.at[example, places].set(value.astype(self.value.dtype), mode="drop"),
+            self.key.at[example, :, places].set(key.astype(self.key.dtype), mode="drop"),
+            self.value.at[example, :, places].set(value.astype(self.value.dtype), mode="drop"),
             self.lengths + key.shape[1],
         )
+
+    @property
+    def max_length(self) -> int:
+        """The number of places."""
+        return self.key.shape[-2]
 
     def causal_mask(self, time: int) -> Bool[Array, "batch 1 time max_length"]:
         """Returns the mask of `time` tokens to come: each may look at what is filled, at those before it and itself."""
         places = self.lengths[:, None] + jnp.arange(time)
-        return (jnp.arange(self.key.shape[1]) <= places[:, :, None])[:, None]
+        return (jnp.arange(self.max_length) <= places[:, :, None])[:, None]
 
     def has_room(self, time: int) -> Bool[Array, "batch time"]:
         """Returns for which of `time` tokens to come there is a place."""
-        return self.lengths[:, None] + jnp.arange(time) < self.key.shape[1]
+        return self.lengths[:, None] + jnp.arange(time) < self.max_length
 
 
 class MultiHeadAttention(nn.Module):
@@ -121,18 +127,24 @@ class MultiHeadAttention(nn.Module):
             return heads.reshape(*heads.shape[:-1], self.num_heads, width // self.num_heads)
 
         query = project(inputs, "query")
+        cached = cache is not None or isinstance(memory, KeyValueCache)
         if isinstance(memory, KeyValueCache):
-            key, value = memory.key, memory.value
+            key, value = memory.key.swapaxes(1, 2), memory.value.swapaxes(1, 2)
         else:
             answers = inputs if memory is None else memory
             key, value = project(answers, "key"), project(answers, "value")
         if cache is not None:
             cache = cache.append(key, value)
-            key, value = cache.key, cache.value
-        weights = ops.attention_weights(query, key, mask)
-        self.sow("intermediates", "attention_weights", weights)
-        weights = Dropout(self.dropout)(weights, train)
-        heads = jnp.einsum("bhqk,bkhd->bqhd", weights.astype(value.dtype), value).reshape(*inputs.shape[:-1], width)
+            key, value = cache.key.swapaxes(1, 2), cache.value.swapaxes(1, 2)
+        dropped = train and self.dropout is not None
+        if cached or dropped or self.is_mutable_collection("intermediates"):
+            weights = ops.attention_weights(query, key, mask)
+            self.sow("intermediates", "attention_weights", weights)
+            weights = Dropout(self.dropout)(weights, train)
+            heads = jnp.einsum("bhqk,bkhd->bqhd", weights.astype(value.dtype), value)
+        else:
+            heads = ops.attention(query, key, value, mask)
+        heads = heads.reshape(*inputs.shape[:-1], width)
         out = nn.Dense(
             width,
             use_bias=self.use_bias,

@@ -56,7 +56,7 @@ class TokenEmbedding(nn.Module):
         if tokens.ndim != 2 or not jnp.issubdtype(tokens.dtype, jnp.integer):
             raise ValueError(f"tokens are integers (batch, time), not {tokens.dtype} of shape {tokens.shape}")
         time = tokens.shape[1]
-        room = time if cache is None else cache.key.shape[1]
+        room = time if cache is None else cache.max_length
         if time > room:
             raise ValueError(f"{time} tokens are more than the cache has room for, {room}")
         if cache is not None and len(tokens) != len(cache.lengths):

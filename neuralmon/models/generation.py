@@ -22,7 +22,7 @@ def generate(
     """Returns the `num_tokens` tokens that follow each prompt; one compiled program, with one loop over the tokens.
 
     Args:
-      model: has `decode` and `empty_cache` as `GPT` has them.
+      model: has `decode`, `empty_cache` and `unstacked` as `GPT` has them.
       variables: of the model.
       prompts: tokens, padded at the end where they are of different lengths; read in one pass.
       num_tokens: how many tokens to add.
@@ -38,14 +38,15 @@ def generate(
     if prompts.ndim != 2 or num_tokens < 0:
         raise ValueError(f"generate takes prompts (batch, time), not {prompts.shape}, and adds 0 or more tokens")
     cache = model.empty_cache(prompts.shape[0], prompts.shape[1] + num_tokens)
-    decode = functools.partial(model.apply, variables, method="decode")
+    logits, cache = model.apply(variables, prompts, cache, lengths, method="decode")
+    variables, cache = model.unstacked(variables, cache)
 
     def step(carry: tuple, key: jax.Array) -> tuple[tuple, Array]:
         logits, cache = carry
         token = sample_token(key, logits, temperature, top_k)
-        return decode(token[:, None], cache), token
+        return model.apply(variables, token[:, None], cache, method="decode"), token
 
-    _, tokens = jax.lax.scan(step, decode(prompts, cache, lengths), jax.random.split(key, num_tokens))
+    _, tokens = jax.lax.scan(step, (logits, cache), jax.random.split(key, num_tokens))
     return tokens.T
 
 
@@ -68,6 +69,8 @@ def sample_token(
             raise ValueError(f"top_k={top_k}: give at least 1, or None to draw from all")
         least = jax.lax.top_k(logits, min(top_k, logits.shape[-1]))[0][:, -1:]
         logits = jnp.where(logits < least, -jnp.inf, logits)
-    cold = jnp.asarray(temperature) <= 0
-    drawn = jax.random.categorical(key, logits / jnp.where(cold, 1.0, temperature))
-    return jnp.where(cold, logits.argmax(axis=-1), drawn)
+    return jax.lax.cond(
+        jnp.asarray(temperature) <= 0,
+        lambda: logits.argmax(axis=-1),
+        lambda: jax.random.categorical(key, logits / temperature),
+    )

@@ -1,6 +1,7 @@
 """GPT: a decoder-only Transformer that predicts the next token."""
 
 import dataclasses
+import operator
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -19,6 +20,8 @@ from neuralmon.layers import (
     layer_norm,
     zeros,
 )
+
+Cache = KeyValueCache | tuple[KeyValueCache, ...]  # with a leading axis (layer), or one for each layer
 
 
 class GPT(nn.Module):
@@ -90,8 +93,8 @@ class GPT(nn.Module):
         return self._run(inputs, None, None, train)[0]
 
     def decode(
-        self, tokens: Int[Array, "batch time"], cache: KeyValueCache, lengths: Int[Array, " batch"] | None = None
-    ) -> tuple[Float[Array, "batch vocab_size"], KeyValueCache]:
+        self, tokens: Int[Array, "batch time"], cache: Cache, lengths: Int[Array, " batch"] | None = None
+    ) -> tuple[Float[Array, "batch vocab_size"], Cache]:
         """Reads on, and returns the logits of the token that comes next, and the cache with what was read.
 
             cache = model.empty_cache(batch_size=2)
@@ -102,15 +105,15 @@ class GPT(nn.Module):
 
         Args:
           tokens: a prompt, or the token chosen last.
-          cache: from `empty_cache` or from the call before; it has a leading axis (layer).
+          cache: from `empty_cache`, which has a leading axis (layer), from `unstacked`, or from the call before.
           lengths: how many of each example's `tokens` are real, at least 1; behind them is padding. None: all.
 
         Raises:
           ValueError: as in `__call__`; there are more tokens than an empty cache has room for, or none; or tokens,
             cache and lengths are of different numbers of examples.
         """
-        batch, time = tokens.shape if tokens.ndim == 2 else (cache.lengths.shape[1], 1)
-        start = cache.lengths[0]
+        start = _of_one_layer(cache).lengths
+        batch, time = tokens.shape if tokens.ndim == 2 else (len(start), 1)
         lengths = jnp.full_like(start, time) if lengths is None else jnp.asarray(lengths, start.dtype)
         if not start.shape == lengths.shape == (batch,):
             raise ValueError(
@@ -121,9 +124,8 @@ class GPT(nn.Module):
             raise ValueError("GPT: no tokens to read on with")
         logits, filled = self._run(tokens, cache, lengths - 1, False)
         total = start + lengths
-        fits = (lengths >= 1) & (lengths <= time) & (total <= cache.key.shape[2])
-        cache = dataclasses.replace(filled, lengths=jnp.broadcast_to(total, cache.lengths.shape))
-        return jnp.where(fits[:, None], logits[:, 0], jnp.nan), cache
+        fits = (lengths >= 1) & (lengths <= time) & (total <= _of_one_layer(cache).max_length)
+        return jnp.where(fits[:, None], logits[:, 0], jnp.nan), _with_lengths(filled, total)
 
     @nn.nowrap
     def empty_cache(self, batch_size: int, max_length: int | None = None) -> KeyValueCache:
@@ -137,8 +139,18 @@ class GPT(nn.Module):
         one = KeyValueCache.empty(batch_size, max_length, self.num_heads, self.width // self.num_heads, self.dtype)
         return jax.tree.map(lambda leaf: jnp.zeros((self.num_layers, *leaf.shape), leaf.dtype), one)
 
+    @nn.nowrap
+    def unstacked(self, variables: dict, cache: KeyValueCache) -> tuple[dict, tuple[KeyValueCache, ...]]:
+        """Returns variables and cache for `decode` in which each layer's arrays are on their own.
+
+        A loop over tokens reads them where they lie; out of a stack they would be copied for each token.
+        """
+        params = dict(variables["params"])
+        layers = {f"layers_{index}": own for index, own in enumerate(_unstack(params.pop("layers"), self.num_layers))}
+        return {**variables, "params": {**params, **layers}}, _unstack(cache, self.num_layers)
+
     @nn.compact
-    def _run(self, tokens: Array, cache: KeyValueCache | None, only: Array | None, train: bool) -> tuple[Array, Any]:
+    def _run(self, tokens: Array, cache: Cache | None, only: Array | None, train: bool) -> tuple[Array, Any]:
         """Returns the logits of all places, or of each example's place `only`, and the cache."""
         if self.vocab_size is None:
             raise ValueError("GPT(vocab_size=None): give the number of tokens, or let an experiment's data decide it")
@@ -146,13 +158,14 @@ class GPT(nn.Module):
             raise ValueError(f"GPT takes integer tokens (batch, time), not {tokens.dtype} of shape {tokens.shape}")
         if self.attention not in ("dense", "alternating"):
             raise ValueError(f"GPT(attention={self.attention!r}): allowed are 'dense' and 'alternating'")
-        room, what = (self.context_length, "context_length") if cache is None else (cache.key.shape[2], "cache")
+        own = None if cache is None else _of_one_layer(cache)
+        room, what = (self.context_length, "context_length") if own is None else (own.max_length, "cache")
         self._check_length(tokens.shape[1], room, what)
 
         table = nn.Embed(
             self.vocab_size, self.width, dtype=self.dtype, embedding_init=self.embedding_init, name="token_embedding"
         )
-        positions = jnp.arange(tokens.shape[1])[None] + (0 if cache is None else cache.lengths[0][:, None])
+        positions = jnp.arange(tokens.shape[1])[None] + (0 if own is None else own.lengths[:, None])
         places = nn.Embed(
             self.context_length,
             self.width,
@@ -173,14 +186,22 @@ class GPT(nn.Module):
             mask = (distance >= 0) & (distance < reach)
             return block(x, mask=mask[:, None], cache=cache, train=train)
 
-        stack = nn.scan(
-            # Within a scan nothing can be merged with its recomputation, so nothing has to prevent it.
-            nn.remat(layer, prevent_cse=False) if self.remat else layer,
-            variable_axes={"params": 0, "intermediates": 0},
-            split_rngs={"params": True, "dropout": True},
-            length=self.num_layers,
-        )
-        x, cache = stack(self._block(), x, (cache, reach))
+        if isinstance(cache, tuple):
+            filled: list[Any] = [None] * len(cache)
+            for index in range(len(cache)):
+                x, filled[index] = layer(self._block(f"layers_{index}"), x, (cache[index], reach[index]))
+            cache = tuple(filled)
+        else:
+            stack = nn.scan(
+                # Within a scan nothing can be merged with its recomputation, so nothing has to prevent it.
+                nn.remat(layer, prevent_cse=False) if self.remat else layer,
+                variable_axes={"params": 0, "intermediates": 0},
+                split_rngs={"params": True, "dropout": True},
+                length=self.num_layers,
+                # A loop copies each block's parameters in and its gradients out; unrolling compiles each block.
+                unroll=self.num_layers if self.num_layers <= 8 and not self.remat else 1,
+            )
+            x, cache = stack(self._block("layers"), x, (cache, reach))
 
         if only is not None:
             x = jnp.take_along_axis(x, only[:, None, None], axis=1)
@@ -190,7 +211,7 @@ class GPT(nn.Module):
         embedding = table.embedding.astype(self.dtype)
         return jnp.einsum("btw,vw->btv", x, embedding, preferred_element_type=precise), cache
 
-    def _block(self) -> TransformerBlock:
+    def _block(self, name: str) -> TransformerBlock:
         return TransformerBlock(
             num_heads=self.num_heads,
             feedforward_dim=self.feedforward_dim or 4 * self.width,
@@ -203,13 +224,27 @@ class GPT(nn.Module):
             residual_init=self.residual_init or ScaledResidual(0.02, self.num_layers),
             bias_init=self.bias_init,
             dtype=self.dtype,
-            name="layers",
+            name=name,
         )
 
     @nn.nowrap
     def _check_length(self, length: int, room: int, what: str) -> None:
         if length > room:
             raise ValueError(f"GPT: {length} tokens are more than the {what} has room for, {room}")
+
+
+def _of_one_layer(cache: Cache) -> KeyValueCache:
+    return cache[0] if isinstance(cache, tuple) else jax.tree.map(operator.itemgetter(0), cache)
+
+
+def _unstack(tree: Any, length: int) -> tuple[Any, ...]:
+    return tuple(jax.tree.map(operator.itemgetter(index), tree) for index in range(length))
+
+
+def _with_lengths(cache: Cache, lengths: Int[Array, " batch"]) -> Cache:
+    if isinstance(cache, tuple):
+        return tuple(dataclasses.replace(own, lengths=lengths) for own in cache)
+    return dataclasses.replace(cache, lengths=jnp.broadcast_to(lengths, cache.lengths.shape))
 
 
 # For learning: texts of characters, on a CPU.

@@ -1,8 +1,93 @@
-"""Scaled dot-product attention."""
+"""Scaled dot-product attention: as two products with a softmax between them, or in one pass that keeps no weights."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
+
+from neuralmon.ops.native import attention as native
+from neuralmon.ops.native import available
+from neuralmon.ops.native.choice import native_or_plain
+from neuralmon.ops.reference import is_reference
+
+
+def attention(
+    query: Float[Array, "batch query heads dim"],
+    key: Float[Array, "batch key heads dim"],
+    value: Float[Array, "batch key heads value_dim"],
+    mask: Bool[Array, "#batch #heads #query key"] | None = None,
+) -> Float[Array, "batch query heads value_dim"]:
+    """Returns softmax(Q K^T / sqrt(dim)) V: what each query takes from all values (Vaswani et al. 2017, eq. 1).
+
+    Arguments and errors are those of `attention_weights`. In float32 on CPU, where the compiled part of the package is
+    there, the weights never leave the cache: outputs and gradients are computed block by block (Dao et al.,
+    "FlashAttention", NeurIPS 2022).
+    """
+    types = {query.dtype, key.dtype, value.dtype}
+    if is_reference() or not available() or types != {jnp.dtype(jnp.float32)}:
+        return _plain(query, key, value, mask)
+    _check(query, key, mask)
+    return _attention(query, key, value, jnp.ones((1, 1, 1, 1), bool) if mask is None else mask)[0]
+
+
+def _plain(query: Array, key: Array, value: Array, mask: Array | None) -> Array:
+    weights = attention_weights(query, key, mask)
+    return jnp.einsum("bhqk,bkhd->bqhd", weights.astype(value.dtype), value)
+
+
+def _plain_gradients(query: Array, key: Array, value: Array, mask: Array, g: Array) -> tuple[Array, ...]:
+    return jax.vjp(partial(_plain, mask=mask), query, key, value)[1](g)
+
+
+def _second_gradients(operands: tuple[Any, ...], gs: Any) -> tuple[Any, ...]:
+    query, key, value, mask, outputs, logarithms, g = operands
+    first = jax.vjp(lambda q, k, v, g: _plain_gradients(q, k, v, mask, g), query, key, value, g)[1](tuple(gs))
+    return *first[:3], None, jnp.zeros_like(outputs), jnp.zeros_like(logarithms), first[3]
+
+
+def _plain_outputs(query: Array, key: Array, value: Array, mask: Array) -> tuple[Array, Array]:
+    logarithms = jnp.zeros((query.shape[0], query.shape[2], query.shape[1]), query.dtype)  # of no use to it
+    return _plain(query, key, value, mask), logarithms
+
+
+_outputs = native_or_plain(
+    "attention",
+    lambda q, k, v, mask: [
+        q.update(shape=(*q.shape[:3], v.shape[3])),
+        q.update(shape=(q.shape[0], q.shape[2], q.shape[1])),
+    ],
+    _plain_outputs,
+    native.forward,
+)
+_gradients = native_or_plain(
+    "attention_gradients",
+    lambda q, k, v, *_: [q, k, v],
+    lambda q, k, v, mask, outputs, logarithms, g: _plain_gradients(q, k, v, mask, g),
+    native.backward,
+)
+
+
+# Of the gradient there is a gradient too: that of the plain form.
+_differentiable_gradients = jax.custom_vjp(_gradients)
+_differentiable_gradients.defvjp(lambda *operands: (_gradients(*operands), operands), _second_gradients)
+
+
+def _backward(residuals: tuple[Any, ...], gs: Any) -> tuple[Any, ...]:
+    operands, results = residuals
+    return *_differentiable_gradients(*operands, *results, gs[0]), None
+
+
+def _with_gradient(forward: Callable[..., list[Array]]) -> Any:
+    """Returns `_outputs` with its gradient; `forward` is what a derivative of the gradient differentiates."""
+    function = jax.custom_vjp(_outputs)
+    function.defvjp(lambda *operands: (results := forward(*operands), (operands, results)), _backward)
+    return function
+
+
+_attention = _with_gradient(_with_gradient(_outputs))
 
 
 def attention_weights(
@@ -23,6 +108,16 @@ def attention_weights(
       ValueError: queries and keys differ in more than their number, or the mask is not such a mask. Nothing of it is
         broadcast but what the shapes above mark by #.
     """
+    _check(query, key, mask)
+    precise = jnp.promote_types(query.dtype, jnp.float32)
+    scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=precise) * query.shape[-1] ** -0.5
+    if mask is None:
+        return jax.nn.softmax(scores)
+    weights = jax.nn.softmax(jnp.where(mask, scores, jnp.finfo(precise).min))
+    return jnp.where(mask, weights, 0)
+
+
+def _check(query: Array, key: Array, mask: Array | None) -> None:
     shape = (query.shape[0], query.shape[2], query.shape[1], key.shape[1])
     if (*query.shape[:1], *query.shape[2:]) != (*key.shape[:1], *key.shape[2:]):
         what = f"queries (batch, time, heads, dim) {query.shape} do not fit keys {key.shape}"
@@ -32,9 +127,3 @@ def attention_weights(
         if not fits or mask.dtype != bool:
             what = f"{shape} (batch, heads, query, key), each of them or 1"
             raise ValueError(f"an attention mask is Boolean of shape {what}, not {mask.dtype} of shape {mask.shape}")
-    precise = jnp.promote_types(query.dtype, jnp.float32)
-    scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=precise) * query.shape[-1] ** -0.5
-    if mask is None:
-        return jax.nn.softmax(scores)
-    weights = jax.nn.softmax(jnp.where(mask, scores, jnp.finfo(precise).min))
-    return jnp.where(mask, weights, 0)

@@ -1,36 +1,24 @@
-"""Convolution whose gradients stay fast on CPU inside `lax.scan`.
+"""Convolution in three forms: the plain one, one that XLA's CPU compiler runs fast in loops, and a native one.
 
-XLA's CPU compiler brings a convolution into the one layout its kernels know (NHWC, HWIO, NHWC) only outside of loops:
-within `scan`, `while` and `fori_loop` any other layout becomes naive nested loops, some 20 times slower. JAX writes the
-gradients of a convolution in other layouts. Here they are written in the canonical one: strides s, input dilations d
-and kernel dilations r only change places (Dumoulin & Visin, 2016, arXiv:1603.07285, chapter 4, generalised).
-
-    output           (s, d, r)   inputs * kernel
-    input gradient   (d, s, r)   output gradient * kernel, flipped, in and out channels swapped
-    kernel gradient  (r, d, s)   inputs * output gradient, both with batch and channels swapped
+A convolution and the gradient of its kernel are two primitives of JAX, each linear in both operands. The derivatives of
+either are the two again, so that every derivative of any order has them all. Which form is run is decided when a
+program is lowered: the plain one for GPU and TPU; on CPU the native one (`neuralmon.ops.native`) where it can be.
 """
 
-import math
+import functools
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
 
+from neuralmon.ops import convolution_forms as forms
+from neuralmon.ops import native
+from neuralmon.ops.convolution_forms import Window
 from neuralmon.ops.reference import is_reference
-
-
-class _Window(NamedTuple):
-    """How a kernel moves over its inputs; one entry for each spatial dimension."""
-
-    strides: tuple[int, ...]
-    padding: tuple[tuple[int, int], ...]
-    lhs_dilation: tuple[int, ...]
-    rhs_dilation: tuple[int, ...]
-    precision: Any = None
 
 
 def conv_general_dilated(
@@ -46,10 +34,10 @@ def conv_general_dilated(
     precision: Any = None,
     **others: Any,
 ) -> jax.Array:
-    """`jax.lax.conv_general_dilated` with gradients that are fast on CPU.
+    """`jax.lax.conv_general_dilated`, with gradients, fast on CPU.
 
     Channels-last convolutions of floats in any number of spatial dimensions, strided, padded and dilated, have the fast
-    gradients; grouped ones, other layouts and mixed types are handed to `jax.lax`, as is everything on GPU and TPU and
+    forms; grouped ones, other layouts and mixed types are handed to `jax.lax`, as is everything on GPU and TPU and
     everything inside `ops.reference()`.
 
     Args:
@@ -73,7 +61,7 @@ def conv_general_dilated(
         return lax.conv_general_dilated(lhs, rhs, *geometry, precision=precision, **others)
 
     canonical = (
-        lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers) == _layout(lhs.ndim)
+        lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers) == forms.layout(lhs.ndim)
         and feature_group_count == 1
         and all(value is None for value in others.values())
         and lhs.dtype == rhs.dtype
@@ -91,99 +79,127 @@ def conv_general_dilated(
         sizes = [(size - 1) * r + 1 for size, r in zip(rhs.shape, dilation, strict=False)]
         padding = lax.padtype_to_pads(lhs.shape[1:-1], sizes, window_strides, padding)
     pads = tuple((int(low), int(high)) for low, high in padding)
-    window = _Window(tuple(window_strides), pads, tuple(lhs_dilation or ones), dilation, precision)
-    return _convolution(lhs, rhs, window)
+    window = Window(tuple(window_strides), pads, tuple(lhs_dilation or ones), dilation, precision)
+    return _convolve(lhs[None], rhs[None], window=window, transposed=False)[0]
 
 
-def _plain(lhs: jax.Array, rhs: jax.Array, window: _Window) -> jax.Array:
-    strides, padding, d, r, precision = window
-    return lax.conv_general_dilated(lhs, rhs, strides, padding, d, r, _layout(lhs.ndim), precision=precision)
+# In both, the first axis of the operands is that of `jax.vmap`: of size 1 in what is the same for all.
+#   convolve_p: lhs [maps, batch, *inputs, in_channels], rhs [maps, *spatial, in_channels, out_channels]
+#       -> [maps, batch, *outputs, out_channels]; a transposed one has the kernel flipped and its channels swapped.
+#   kernel_gradient_p: lhs as above, g [maps, batch, *outputs, out_channels]
+#       -> [maps, *spatial, in_channels, out_channels].
+convolve_p = Primitive("neuralmon_convolve")
+kernel_gradient_p = Primitive("neuralmon_kernel_gradient")
 
 
-def _fast(lhs: jax.Array, rhs: jax.Array, window: _Window) -> jax.Array:
-    if not _by_patches(rhs.shape, window):
-        return _plain(lhs, rhs, window)
-    patches = _patches(lhs, rhs.shape[:-2], window)
-    return _matmul(patches, rhs.reshape(-1, rhs.shape[-1]), 1, window)
-
-
-def _fast_lhs_gradient(lhs: jax.Array, rhs: jax.Array, g: jax.Array, window: _Window) -> jax.Array:
-    n, k, o, low = _extents(lhs, rhs, g, window)
-    pads = tuple(zip((k - 1 - low).tolist(), (n - o + low).tolist(), strict=True))
-    window = window._replace(strides=window.lhs_dilation, lhs_dilation=window.strides, padding=pads)
-    return _fast(g, jnp.flip(rhs, range(rhs.ndim - 2)).swapaxes(-1, -2), window)
-
-
-def _fast_rhs_gradient(lhs: jax.Array, rhs: jax.Array, g: jax.Array, window: _Window) -> jax.Array:
-    if _by_patches(rhs.shape, window):
-        patches = _patches(lhs, rhs.shape[:-2], window)
-        return _matmul(jnp.moveaxis(patches, -1, 0), g, g.ndim - 1, window).reshape(rhs.shape)
-    n, k, o, low = _extents(lhs, rhs, g, window)
-    pads = tuple(zip(low.tolist(), (k - 1 + o - n - low).tolist(), strict=True))
-    window = window._replace(strides=window.rhs_dilation, rhs_dilation=window.strides, padding=pads)
-    return jnp.moveaxis(_plain(lhs.swapaxes(0, -1), jnp.moveaxis(g, 0, -2), window), 0, -2)
-
-
-def _extents(lhs: jax.Array, rhs: jax.Array, g: jax.Array, window: _Window) -> tuple[np.ndarray, ...]:
-    """The spatial sizes of inputs, kernel and outputs, as dilated, and the low padding."""
-    shapes = lhs.shape[1:-1], rhs.shape[:-2], g.shape[1:-1]
-    steps = window.lhs_dilation, window.rhs_dilation, window.strides
-    n, k, o = (np.array(shapes) - 1) * steps + 1
-    return n, k, o, np.array(window.padding)[:, 0]
-
-
-def _by_patches(rhs: Sequence[int], window: _Window) -> bool:
-    """Whether a matrix product over copied patches pays: few values in each, or a 1x1 kernel: nothing is copied."""
-    *spatial, channels, _ = rhs
-    size = math.prod(spatial)
-    # 3x3 on 32 channels is twice as slow as XLA's kernels; patches of dilated inputs would be mostly zeros.
-    return max(window.lhs_dilation) == 1 and (size == 1 or (channels <= 4 and size * channels <= 75))
-
-
-def _patches(lhs: jax.Array, spatial: Sequence[int], window: _Window) -> jax.Array:
-    """What lies under the kernel: `[batch, *out_spatial, prod(spatial) * in_channels]`."""
-    edges = [(0, 0, 0), *((low, high, 0) for low, high in window.padding), (0, 0, 0)]
-    padded = lax.pad(lhs, jnp.zeros((), lhs.dtype), edges)
-    strides, dilation = np.array(window.strides), np.array(window.rhs_dilation)
-    # From the first to the last value that one entry of the kernel meets.
-    spans = (np.array(padded.shape[1:-1]) - (np.array(spatial) - 1) * dilation - 1) // strides * strides + 1
-    starts = [np.array(offset) * dilation for offset in np.ndindex(*spatial)]
-    return jnp.concatenate([padded[:, *map(slice, start, start + spans, strides)] for start in starts], axis=-1)
-
-
-def _matmul(a: jax.Array, b: jax.Array, axes: int, window: _Window) -> jax.Array:
-    accumulator = jnp.promote_types(a.dtype, jnp.float32)
-    product = jnp.tensordot(a, b, axes, precision=window.precision, preferred_element_type=accumulator)
-    return product.astype(a.dtype)
-
-
-def _layout(ndim: int) -> lax.ConvDimensionNumbers:
-    """NHWC, HWIO, NHWC for any number of spatial dimensions."""
-    spatial = tuple(range(1, ndim - 1))
-    channels_last = (0, ndim - 1, *spatial)
-    return lax.ConvDimensionNumbers(channels_last, (ndim - 1, ndim - 2, *range(ndim - 2)), channels_last)
-
-
-def _choose(fast: Callable[..., Any], plain: Callable[..., Any], window: _Window, *operands: jax.Array) -> jax.Array:
-    """The form for the platform that the program is lowered to, not the one it is traced on."""
-    return lax.platform_dependent(*operands, cpu=partial(fast, window=window), default=partial(plain, window=window))
-
-
-def _forward(lhs: jax.Array, rhs: jax.Array, window: _Window) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    # Not through `_convolution`, whose own rule would then stand in the way of a second derivative.
-    return _choose(_fast, _plain, window, lhs, rhs), (lhs, rhs)
-
-
-def _backward(window: _Window, operands: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
-    def plain(index: int) -> Callable[..., jax.Array]:
-        return lambda lhs, rhs, g, window: jax.vjp(partial(_plain, window=window), lhs, rhs)[1](g)[index]
-
-    # Two choices, not one of a pair, so that a gradient nobody asked for is no work.
-    return (
-        _choose(_fast_lhs_gradient, plain(0), window, *operands, g),
-        _choose(_fast_rhs_gradient, plain(1), window, *operands, g),
+def _bind(primitive: Primitive, a: jax.Array, b: jax.Array, **params: Any) -> jax.Array:
+    # Within shard_map, what is the same on all devices is linear in what differs only as a copy for each.
+    axes = [frozenset(getattr(jax.typeof(x), "vma", ())) for x in (a, b)]
+    a, b = (
+        lax.pcast(x, tuple(sorted(axes[0] | axes[1] - own)), to="varying") if (axes[0] | axes[1]) - own else x
+        for x, own in zip((a, b), axes, strict=True)
     )
+    return primitive.bind(a, b, **params)
 
 
-_convolution = jax.custom_vjp(lambda lhs, rhs, window: _forward(lhs, rhs, window)[0], nondiff_argnums=(2,))
-_convolution.defvjp(_forward, _backward)
+_convolve = functools.partial(_bind, convolve_p)
+_kernel_gradient = functools.partial(_bind, kernel_gradient_p)
+
+
+def _maps(a: Any, b: Any) -> int:
+    return b.shape[0] if a.shape[0] == 1 else a.shape[0]
+
+
+def _convolve_shape(lhs: Any, rhs: Any, *, window: Window, transposed: bool) -> Any:
+    outputs = window.outputs(lhs.shape[2:-1], rhs.shape[1:-2])
+    channels = rhs.shape[-2 if transposed else -1]
+    return lhs.update(shape=(_maps(lhs, rhs), lhs.shape[1], *outputs, channels), weak_type=False)
+
+
+def _kernel_gradient_shape(lhs: Any, g: Any, *, window: Window, spatial: tuple[int, ...]) -> Any:
+    del window
+    shape = (_maps(lhs, g), *spatial, lhs.shape[-1], g.shape[-1])
+    return lhs.update(shape=shape, weak_type=False)
+
+
+def _summed(gradient: jax.Array, of: Any) -> jax.Array:
+    """The gradient of what may be the same for all maps."""
+    return gradient if gradient.shape[0] == of.aval.shape[0] else gradient.sum(0, keepdims=True)
+
+
+def _convolve_lhs(ct: Any, lhs: Any, rhs: jax.Array, *, window: Window, transposed: bool) -> jax.Array:
+    back = window.transposed(lhs.aval.shape[2:-1], rhs.shape[1:-2], ct.shape[2:-1])
+    return _summed(_convolve(ct, rhs, window=back, transposed=not transposed), lhs)
+
+
+def _convolve_rhs(ct: Any, lhs: jax.Array, rhs: Any, *, window: Window, transposed: bool) -> jax.Array:
+    gradient = _kernel_gradient(lhs, ct, window=window, spatial=rhs.aval.shape[1:-2])
+    return _summed(jax.vmap(forms.flip)(gradient) if transposed else gradient, rhs)
+
+
+def _kernel_gradient_lhs(ct: Any, lhs: Any, g: jax.Array, *, window: Window, spatial: tuple[int, ...]) -> jax.Array:
+    back = window.transposed(lhs.aval.shape[2:-1], spatial, g.shape[2:-1])
+    return _summed(_convolve(g, ct, window=back, transposed=True), lhs)
+
+
+def _kernel_gradient_g(ct: Any, lhs: jax.Array, g: Any, *, window: Window, spatial: tuple[int, ...]) -> jax.Array:
+    del spatial
+    return _summed(_convolve(lhs, ct, window=window, transposed=False), g)
+
+
+def _batched(bind: Callable[..., jax.Array], args: Any, dims: Any, **params: Any) -> tuple[jax.Array, int]:
+    """The rule of `jax.vmap`: its axis joins that of the maps, or the batch where only the inputs have it."""
+    mapped = [dim is not None for dim in dims]
+    # Two axes of maps, the new one first, each of size 1 in what is the same for all.
+    a, b = (jnp.moveaxis(x, dim, 0) if m else x[None] for x, dim, m in zip(args, dims, mapped, strict=True))
+    size, maps = _maps(a, b), _maps(a.swapaxes(0, 1), b.swapaxes(0, 1))
+    if "transposed" in params and maps == 1 and not mapped[1]:
+        outputs = bind(a.reshape(1, -1, *a.shape[3:]), b[0], **params)
+        return outputs.reshape(size, 1, -1, *outputs.shape[2:]), 0
+
+    def joined(x: jax.Array) -> jax.Array:
+        x = jnp.broadcast_to(x, (size, maps, *x.shape[2:])) if maps > 1 else x
+        return x.reshape(-1, *x.shape[2:])
+
+    outputs = bind(joined(a), joined(b), **params)
+    return outputs.reshape(size, maps, *outputs.shape[1:]), 0
+
+
+def _each_map(form: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """A form of one map as one of all."""
+
+    def mapped(a: jax.Array, b: jax.Array, **params: Any) -> jax.Array:
+        if _maps(a, b) == 1:
+            return form(a[0], b[0], **params)[None]
+        axes = [None if x.shape[0] == 1 else 0 for x in (a, b)]
+        operands = [x if axis == 0 else x[0] for x, axis in zip((a, b), axes, strict=True)]
+        return jax.vmap(functools.partial(form, **params), axes)(*operands)
+
+    return mapped
+
+
+def _define(
+    primitive: Primitive, shape: Callable[..., Any], rules: Any, plain: Callable[..., Any], fast: Callable[..., Any]
+) -> None:
+    @functools.cache
+    def compiled(**params: Any) -> Callable[..., jax.Array]:
+        return jax.jit(functools.partial(primitive.bind, **params))
+
+    primitive.def_impl(lambda a, b, **params: compiled(**params)(a, b))
+    primitive.def_abstract_eval(shape)
+    ad.defbilinear(primitive, *rules)
+    batching.primitive_batchers[primitive] = functools.partial(_batched, functools.partial(_bind, primitive))
+    for platform, form in ((None, plain), ("cpu", fast)):
+        in_xla = mlir.lower_fun(_each_map(form), multiple_results=False)
+        rule = native.lowering(primitive.name, in_xla) if platform == "cpu" else in_xla
+        mlir.register_lowering(primitive, rule, platform=platform)
+
+
+_define(convolve_p, _convolve_shape, (_convolve_lhs, _convolve_rhs), forms.plain, forms.fast)
+_define(
+    kernel_gradient_p,
+    _kernel_gradient_shape,
+    (_kernel_gradient_lhs, _kernel_gradient_g),
+    forms.plain_kernel_gradient,
+    forms.fast_kernel_gradient,
+)

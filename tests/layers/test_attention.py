@@ -129,8 +129,8 @@ def test_examples_of_other_lengths_in_one_cache():
     fresh = KeyValueCache.empty(2, 4, 1, 1).replace(lengths=np.array([0, 2]))
     ones = np.ones((2, 3, 1, 1), np.float32)
     cache, mask = jax.jit(lambda cache: (cache.append(ones, 2 * ones), cache.causal_mask(2)))(fresh)
-    np.testing.assert_array_equal(cache.key[..., 0, 0], [[1, 1, 1, 0], [0, 0, 1, 1]])
-    np.testing.assert_array_equal(cache.value[..., 0, 0], [[2, 2, 2, 0], [0, 0, 2, 2]])
+    np.testing.assert_array_equal(cache.key[:, 0, :, 0], [[1, 1, 1, 0], [0, 0, 1, 1]])
+    np.testing.assert_array_equal(cache.value[:, 0, :, 0], [[2, 2, 2, 0], [0, 0, 2, 2]])
     np.testing.assert_array_equal(mask[:, 0], [[[1, 0, 0, 0], [1, 1, 0, 0]], [[1, 1, 1, 0], [1, 1, 1, 1]]])
 
 
@@ -164,8 +164,8 @@ def test_an_empty_cache_can_be_written_in_place():
     cache = TransformerStack(2, TransformerBlock(HEADS, 4)).empty_cache(BATCH, 3, WIDTH)
     filled = jax.jit(lambda cache: jax.tree.map(lambda leaf: leaf + 1, cache), donate_argnums=0)(cache)
     assert [leaf.shape for leaf in jax.tree.leaves(filled)] == [
-        (BATCH, 3, HEADS, 4),
-        (BATCH, 3, HEADS, 4),
+        (BATCH, HEADS, 3, 4),
+        (BATCH, HEADS, 3, 4),
         (BATCH,),
     ] * 2
 

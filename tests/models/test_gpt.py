@@ -98,6 +98,25 @@ def test_reading_on_equals_reading_at_once_for_every_length_of_the_prompt(model)
         assert np.isnan(logits[~fits]).all()
 
 
+def test_reading_on_with_each_layers_arrays_apart_is_the_same():
+    model = MODELS["GPT-3"]
+    decode = jax.jit(functools.partial(model.apply, method="decode"))
+    stacked = variables_of(model), model.empty_cache(2, 3)
+    apart = model.unstacked(*stacked)
+    assert "layers" in stacked[0]["params"]
+    assert not any(leaf.shape[:1] == (3,) and leaf.ndim > 2 for leaf in jax.tree.leaves(apart))
+    for lengths in (np.array([2, 1]), None, None):  # the first has no room for the last
+        tokens = TOKENS[None, : 1 if lengths is None else 2].repeat(2, axis=0)
+        answers = []
+        for variables, cache in (stacked, apart):
+            logits, cache = decode(variables, tokens, cache, lengths)
+            answers.append((logits, (variables, cache)))
+        (expected, stacked), (logits, apart) = answers
+        np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_array_equal([own.lengths for own in apart[1]], stacked[1].lengths)
+    assert np.isnan(expected).all(axis=-1).tolist() == [True, False]
+
+
 @pytest.mark.slow
 def test_a_prompt_may_be_read_in_pieces_of_different_lengths():
     model = MODELS["GPT-3"]

@@ -204,7 +204,7 @@ def test_the_inputs_are_multiplied_once_for_all_steps():
     outside = [equation for equation in jaxpr.jaxpr.eqns if equation.primitive.name == "dot_general"]
     (scan,) = [equation for equation in jaxpr.jaxpr.eqns if equation.primitive.name == "scan"]
     inside = [one for one in scan.params["jaxpr"].jaxpr.eqns if one.primitive.name == "dot_general"]
-    assert [one.outvars[0].aval.shape for one in outside] == [(BATCH, TIME, 20)]
+    assert [one.outvars[0].aval.shape for one in outside] == [(TIME, BATCH, 20)]
     assert [one.outvars[0].aval.shape for one in inside] == [(BATCH, 20)]
 
 

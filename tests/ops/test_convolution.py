@@ -1,7 +1,6 @@
 """Convolution: NumPy's word for values and gradients, JAX's for everything that transforms them."""
 
 import functools
-import math
 import os
 import re
 import subprocess
@@ -14,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from ops.convolutions import draw, layout, numpy_convolve
 
 from neuralmon import ops
 
@@ -43,10 +43,6 @@ CASES = [
 ]
 
 
-def layout(ndim):
-    return {3: ("NWC", "WIO", "NWC"), 4: LAYOUT, 5: ("NDHWC", "DHWIO", "NDHWC")}[ndim]
-
-
 def convolve(x, k, strides=(1, 1), padding="SAME", lhs_dilation=None, rhs_dilation=None):
     return ops.conv_general_dilated(x, k, strides, padding, lhs_dilation, rhs_dilation, layout(x.ndim))
 
@@ -55,52 +51,13 @@ def lax_convolve(x, k, strides=(1, 1), padding="SAME", lhs_dilation=None, rhs_di
     return lax.conv_general_dilated(x, k, strides, padding, lhs_dilation, rhs_dilation, layout(x.ndim))
 
 
-def draw(*shape, seed=0, dtype=jnp.float32):
-    values = np.random.default_rng((seed, *shape)).standard_normal(shape) / math.sqrt(shape[-2])
-    return jnp.asarray(values, dtype)
-
-
-def numpy_convolve(x, k, g, strides, padding, lhs_dilation, rhs_dilation):
-    """Outputs, and gradients of sum(outputs * g), one entry of the kernel at a time."""
-    spatial = range(k.ndim - 2)
-    dilated = [(x.shape[i + 1] - 1) * lhs_dilation[i] + 1 for i in spatial]
-    window = [(k.shape[i] - 1) * rhs_dilation[i] + 1 for i in spatial]
-    if padding == "VALID":
-        padding = [(0, 0)] * len(spatial)
-    elif padding == "SAME":
-        needed = [max((-(-n // s) - 1) * s + w - n, 0) for n, s, w in zip(dilated, strides, window, strict=True)]
-        padding = [(p // 2, p - p // 2) for p in needed]
-    margin = 16  # wide enough that negative padding is a slice
-    width = [margin + n + margin for n in dilated]
-    wide = np.zeros((x.shape[0], *width, x.shape[-1]))
-    inside = tuple(slice(margin, margin + n, d) for n, d in zip(dilated, lhs_dilation, strict=True))
-    wide[:, *inside] = x
-    kept = [(margin - lo, margin + n + hi) for n, (lo, hi) in zip(dilated, padding, strict=True)]
-    for axis, (start, stop) in enumerate(kept, start=1):  # negative padding drops values
-        values = np.moveaxis(wide, axis, 0)
-        values[:start], values[stop:] = 0, 0
-    sizes = [(stop - start - w) // s + 1 for (start, stop), w, s in zip(kept, window, strides, strict=True)]
-    outputs = np.zeros((x.shape[0], *sizes, k.shape[-1]))
-    x_gradient, k_gradient = np.zeros_like(wide), np.zeros(k.shape)
-    for offset in np.ndindex(*k.shape[:-2]):
-        starts = [start + i * r for i, r, (start, _) in zip(offset, rhs_dilation, kept, strict=True)]
-        where = tuple(
-            slice(start, start + (o - 1) * s + 1, s) for start, o, s in zip(starts, sizes, strides, strict=True)
-        )
-        seen = wide[:, *where]
-        outputs += seen @ k[offset]
-        k_gradient[offset] = np.tensordot(seen, g, (range(g.ndim - 1), range(g.ndim - 1)))
-        x_gradient[:, *where] += g @ k[offset].T
-    for axis, (start, stop) in enumerate(kept, start=1):
-        values = np.moveaxis(x_gradient, axis, 0)
-        values[:start], values[stop:] = 0, 0
-    return outputs, x_gradient[:, *inside], k_gradient
-
-
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_values_and_gradients_are_those_of_numpy(case):
+@pytest.mark.parametrize("native", ["0", "1"])
+def test_values_and_gradients_are_those_of_numpy(case, native, monkeypatch):
+    monkeypatch.setenv("NEURALMON_NATIVE", native)  # read when a program is lowered: each case is one of its own
     x, k, window = draw(*case[0]), draw(*case[1]), case[2:]
     x64, k64 = np.asarray(x, np.float64), np.asarray(k, np.float64)
+    jax.clear_caches()
     outputs, pullback = jax.vjp(lambda x, k: convolve(x, k, *window), x, k)
     g = draw(*outputs.shape, seed=1)
     expected = numpy_convolve(x64, k64, np.asarray(g, np.float64), *window)
@@ -175,7 +132,8 @@ def test_remat_inside_scan_changes_nothing(channels):
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_in_a_loop_every_convolution_has_the_layout_that_is_fast_on_cpu(case):
+def test_in_a_loop_every_convolution_of_xla_has_the_layout_that_is_fast_on_cpu(case, monkeypatch):
+    monkeypatch.setenv("NEURALMON_NATIVE", "0")
     window = case[2:]
 
     @jax.jit
@@ -193,17 +151,21 @@ def test_in_a_loop_every_convolution_has_the_layout_that_is_fast_on_cpu(case):
     assert all(canonical in line for line in convolutions), convolutions
 
 
-def test_few_channels_and_1x1_kernels_are_matrix_products_on_cpu():
+def test_few_channels_and_1x1_kernels_are_matrix_products_on_cpu(monkeypatch):
+    monkeypatch.setenv("NEURALMON_NATIVE", "0")
     for channels, size in ((1, 3), (3, 3), (3, 5), (64, 1)):
         x, k = draw(2, 8, 8, channels), draw(size, size, channels, 16)
         gradient = jax.jit(jax.grad(lambda k, x=x: (convolve(x, k) ** 2).sum()))
         assert " convolution(" not in gradient.lower(k).as_text("hlo")
 
 
-def test_a_gradient_nobody_asked_for_is_no_work():
+@pytest.mark.parametrize("native", ["0", "1"])
+def test_a_gradient_nobody_asked_for_is_no_work(native, monkeypatch):
+    monkeypatch.setenv("NEURALMON_NATIVE", native)
     x, k = draw(2, 8, 8, 8), draw(3, 3, 8, 8)
     hlo = jax.jit(jax.grad(lambda k: convolve(x, k).sum())).lower(k).compile().as_text()
-    assert hlo.count(" convolution(") <= 1  # the kernel's: not the inputs', nor the outputs
+    # The kernel's: not the inputs', nor the outputs.
+    assert len(re.findall(r" convolution\(| custom-call\(", hlo)) <= 1
 
 
 @pytest.mark.parametrize("channels", [1, 8])
@@ -226,15 +188,26 @@ def test_export_takes_the_plain_form_to_gpu_and_tpu(channels):
 def test_reference_reaches_functions_that_were_jitted_before():
     x, k = draw(2, 6, 6, 8), draw(3, 3, 8, 4)
     f = jax.jit(lambda k: (convolve(x, k) ** 2).sum())
-    f(k)
-    with pytest.raises(TypeError, match="custom_vjp"):
-        jax.jvp(f, (k,), (k,))
+    assert "neuralmon_convolve" in str(jax.make_jaxpr(f)(k))
     with ops.reference():
-        value, tangent = jax.jvp(f, (k,), (k,))
-        assert jax.hessian(f)(k).shape == 2 * k.shape
-    np.testing.assert_allclose(tangent, 2 * value, rtol=1e-4)  # f is quadratic
-    with pytest.raises(TypeError, match="custom_vjp"):
-        jax.jvp(f, (k,), (k,))
+        assert "neuralmon_convolve" not in str(jax.make_jaxpr(f)(k))
+    assert "neuralmon_convolve" in str(jax.make_jaxpr(f)(k))
+
+
+def test_forward_mode_is_that_of_lax():
+    x, k = draw(2, 6, 6, 3), draw(3, 3, 3, 2)
+    directions = draw(2, 6, 6, 3, seed=1), draw(3, 3, 3, 2, seed=1)
+
+    def loss(x, k, convolve):
+        return jnp.sin(convolve(x, k, (2, 1))).sum()
+
+    for derivative in (
+        lambda f: jax.jvp(f, (x, k), directions),
+        lambda f: jax.hessian(f, argnums=1)(x, k),
+        lambda f: jax.jvp(jax.grad(f, argnums=(0, 1)), (x, k), directions),
+    ):
+        ours, theirs = (derivative(functools.partial(loss, convolve=form)) for form in (convolve, lax_convolve))
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4), ours, theirs)
 
 
 def test_what_is_not_covered_is_what_lax_makes_of_it():
@@ -265,7 +238,7 @@ def test_a_batch_over_two_devices_stays_where_it_is(channels):
     if jax.device_count() < 2:  # the number of devices is a process's
         node = f"{__file__}::test_a_batch_over_two_devices_stays_where_it_is[{channels}]"
         environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "2"}
-        command = [sys.executable, "-m", "pytest", "-q", "-n", "0", node]
+        command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-m", "slow", node]
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         assert "1 passed" in done.stdout, done.stdout + done.stderr
         return

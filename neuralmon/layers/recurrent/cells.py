@@ -5,12 +5,13 @@ U one of `recurrent` (features, features), b a part of `bias`; * is elementwise.
 `step`, line by line as in the equations.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
+from neuralmon import ops
 from neuralmon.fields import Activation
 from neuralmon.layers.initializers import Initializer, ones, zeros
 from neuralmon.layers.recurrent.loop import RecurrentLayer, State, Weights
@@ -155,3 +156,18 @@ class LSTMLayer(RecurrentLayer):
         c = f * c + i * g
         o = gate(z_o, p_o, c)
         return {"hidden": o * jnp.tanh(c), "cell": c}, {"input": i, "forget": f, "candidate": g, "output": o}
+
+    @nn.nowrap
+    def over_time(
+        self,
+        weights: Weights,
+        state: State,
+        projected: Float[Array, "time batch 4*features"],
+        real: Bool[Array, "time batch"] | None,
+    ) -> tuple[State, tuple[Float[Array, "time batch features"], Any]]:
+        """See `RecurrentLayer.over_time`; the plain LSTM has an op of its own, unless somebody looks at its gates."""
+        plain = real is None and not self.peepholes and self.dtype == jnp.float32
+        if not plain or self.is_mutable_collection("intermediates"):
+            return super().over_time(weights, state, projected, real)
+        final, hidden = ops.lstm(projected, weights["recurrent"], state, self.reverse)
+        return final, (hidden, None)

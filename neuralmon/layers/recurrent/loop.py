@@ -106,21 +106,12 @@ class RecurrentLayer(nn.Module):
         if mask is not None:
             inputs = jnp.where(mask[..., None], inputs, 0)
         weights = {name: weight.astype(self.dtype) for name, weight in self.declare(inputs.shape[-1]).items()}
-        projected = inputs.astype(self.dtype) @ weights["kernel"] + weights["bias"]
-        looked_at = self.is_mutable_collection("intermediates")
-
-        def body(state: State, now: tuple[Array, Array | None]) -> tuple[State, Any]:
-            projected, real = now
-            after, gates = self.step(weights, state, projected.astype(self.state_dtype))
-            if real is not None:
-                after = jax.tree.map(lambda new, old: jnp.where(real[:, None], new, old), after, state)
-            seen = (gates, after) if looked_at else None
-            return after, (after["hidden"].astype(self.dtype), seen)
-
         state = self.initial_state(len(inputs)) if state is None else state
         state = {name: state[name].astype(self.state_dtype) for name in self.states}
-        time_first = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), (projected, mask))
-        final, history = jax.lax.scan(body, state, time_first, reverse=self.reverse)
+        # Time comes first from here on: the inputs are smaller than what all gates make of them.
+        inputs, real = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), (inputs.astype(self.dtype), mask))
+        projected = inputs @ weights["kernel"] + weights["bias"]
+        final, history = self.over_time(weights, state, projected, real)
         history = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), history)
         if mask is not None:
             history = jax.tree.map(lambda x: jnp.where(mask[..., None], x, 0), history)
@@ -132,6 +123,27 @@ class RecurrentLayer(nn.Module):
             for name in self.states:
                 self.sow("intermediates", f"{name}_states", states[name])
         return outputs, final
+
+    @nn.nowrap
+    def over_time(
+        self,
+        weights: Weights,
+        state: State,
+        projected: Float[Array, "time batch gates_features"],
+        real: Bool[Array, "time batch"] | None,
+    ) -> tuple[State, tuple[Float[Array, "time batch features"], Any]]:
+        """Returns the last state, and of all steps the outputs and what is to be looked at, or None."""
+        looked_at = self.is_mutable_collection("intermediates")
+
+        def body(state: State, now: tuple[Array, Array | None]) -> tuple[State, Any]:
+            projected, real = now
+            after, gates = self.step(weights, state, projected.astype(self.state_dtype))
+            if real is not None:
+                after = jax.tree.map(lambda new, old: jnp.where(real[:, None], new, old), after, state)
+            seen = (gates, after) if looked_at else None
+            return after, (after["hidden"].astype(self.dtype), seen)
+
+        return jax.lax.scan(body, state, (projected, real), reverse=self.reverse)
 
     @property
     def width(self) -> int:
