@@ -8,19 +8,22 @@ import argparse
 import dataclasses
 import statistics
 import time
+from collections.abc import Callable
 
 import jax
 import numpy as np
 
 import neuralmon as nm
+from neuralmon import process
 from neuralmon.experiment import replace_at
-from neuralmon.training import environment
 from neuralmon.training.check import check
 from neuralmon.training.feed import Feed, Resident, Streamed, resident
 from neuralmon.training.program import compiled
 
 
-def runner(experiment: nm.Experiment, pipeline: str, workers: int | None, rounds: int, steps: int):  # noqa: ANN201
+def runner(
+    experiment: nm.Experiment, pipeline: str, workers: int | None, rounds: int, steps: int
+) -> tuple[Callable[[], float], Feed]:
     """Returns a function that trains `steps` updates and says how many seconds they took."""
     experiment = check(replace_at(experiment, "dataset.pipeline", pipeline))
     training = dataclasses.replace(experiment.training, steps=None, epochs=1000, evaluate_every=10**9)
@@ -56,7 +59,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=100, help="steps of a round")
     parser.add_argument("--data_workers", type=int, default=None)
     options = parser.parse_args()
-    environment.configure()
+    process.configure()
     experiment = nm.load_experiment(options.experiment)
     ways = {
         pipeline: runner(experiment, pipeline, options.data_workers, options.rounds, options.steps)

@@ -58,6 +58,8 @@ class Checkpoints:
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "checkpoint")
         self._writing: tuple[int, concurrent.futures.Future[None]] | None = None
         self._damaged: set[int] = set()
+        self._copies: dict[str, np.ndarray] = {}  # of the state saved last
+        self._copiers = concurrent.futures.ThreadPoolExecutor(4, "checkpoint-copy")
 
     def save(self, step: int, state: Any, metrics: Mapping[str, float]) -> None:
         """Copies `state` to the host and has it written; its buffers may be donated at once.
@@ -74,9 +76,12 @@ class Checkpoints:
         if any(step <= saved for saved in self.steps() if saved not in self._damaged):
             raise ValueError(f"step {step} is not after the steps in {self.folder}: {self.steps()}")
         scores = {name: float(value) for name, value in metrics.items() if not math.isnan(value)}
-        # On CPU, NumPy sees a jax.Array's own buffer, which a donation overwrites: copy it.
-        arrays = {name: np.array(leaf, order="C") for name, leaf in jax.device_get(_named(state)).items()}
-        self._writing = step, self._thread.submit(self._write, step, arrays, scores)
+        # On CPU, NumPy sees a jax.Array's own buffer, which a donation overwrites: copy it. Into the memory of the save
+        # before, if there was one: a system takes longer to hand out new memory than to copy into it.
+        arrays = jax.device_get(_named(state))
+        copies = self._copiers.map(_copied, arrays.values(), map(self._copies.get, arrays))
+        self._copies = dict(zip(arrays, copies, strict=True))
+        self._writing = step, self._thread.submit(self._write, step, self._copies, scores)
 
     def steps(self) -> tuple[int, ...]:
         """Returns the steps of the complete checkpoints on disk, ascending."""
@@ -168,6 +173,7 @@ class Checkpoints:
             self.notice(str(failure))  # the error on its way out is the one to exit with
         finally:
             self._thread.shutdown()
+            self._copiers.shutdown()
 
     def _write(self, step: int, arrays: dict[str, np.ndarray], metrics: dict[str, float]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -223,7 +229,7 @@ def fingerprint(tree: Any) -> str:
     digest = hashlib.sha256()
     for name, array in sorted(jax.device_get(_named(tree)).items()):
         digest.update(f"{name} {_spec(array)}\n".encode())
-        digest.update(np.asarray(array).tobytes())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)  # without a copy
     return digest.hexdigest()
 
 
@@ -234,6 +240,13 @@ def _named(tree: Any) -> dict[str, Any]:
     if len(named) != len(leaves):
         raise ValueError("two leaves have the same path: some key of a dictionary contains '/'")
     return named
+
+
+def _copied(array: Any, to: np.ndarray | None) -> np.ndarray:
+    if to is None or _spec(to) != _spec(array):
+        return np.array(array, order="C")
+    np.copyto(to, array)
+    return to
 
 
 def _spec(leaf: Any) -> str:
