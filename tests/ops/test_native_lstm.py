@@ -12,7 +12,7 @@ from neuralmon.layers import LSTMLayer
 from neuralmon.ops import native
 from neuralmon.ops.native import lstm
 
-pytestmark = pytest.mark.skipif(not native.available(), reason=f"{ops.native_status()}; the other form is tested beside")
+pytestmark = pytest.mark.skipif(not native.available(), reason=f"{ops.native_status()}; plain loops are tested beside")
 
 
 def drawn(*shapes, seed=0, size=1.0):
