@@ -196,6 +196,8 @@ def _train(
             if options.data_workers is not None:
                 notice(f"--data_workers={options.data_workers} has no effect: the data lives on the device")
             feed = Resident(loading.result(), cuts, longest)
+            jax.block_until_ready(feed.splits)
+        jax.block_until_ready(state)  # or the first steps would be said to take what making it takes
         process.begun()
         seconds = {"startup": time.monotonic() - started}
         begun = pool.submit(pictures.begin, feed) if pictures is not None and not restored else None
