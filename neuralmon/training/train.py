@@ -236,11 +236,16 @@ def _train(
 
 
 def _misses_native(state: TrainState, options: Options) -> bool:
-    """Whether there are convolutions that would be faster, had the native part of `neuralmon.ops` been there."""
+    """Whether there are layers that would be faster, had the native part of `neuralmon.ops` been there.
+
+    They are told by their parameters: a convolution's kernel, an attention's queries, a recurrent layer's matrix.
+    """
     status = native.native_status()
     missing = status.startswith("no ") and "switched off" not in status and jax.default_backend() == "cpu"
-    convolves = any(leaf.ndim == 4 for leaf in jax.tree.leaves(state.params))
-    return missing and convolves and not options.reference_ops
+    paths = jax.tree_util.tree_leaves_with_path(state.params)
+    names = {getattr(key, "key", None) for path, _ in paths for key in path}
+    covered = any(leaf.ndim == 4 for _, leaf in paths) or names & {"query", "recurrent"}
+    return missing and bool(covered) and not options.reference_ops
 
 
 def _writers(
