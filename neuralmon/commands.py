@@ -12,7 +12,7 @@ from typing import Any
 import flax.linen as nn
 from absl import flags
 
-from neuralmon import codec
+from neuralmon import codec, process
 from neuralmon.arguments import defined, help_text, parse
 from neuralmon.catalog import load_experiment
 from neuralmon.errors import NeuralmonError, RequestError, did_you_mean, first_line
@@ -150,6 +150,7 @@ def _use(fields: list[str], options: flags.FlagValues) -> int:
     checkpoint = int(options.checkpoint) if options.checkpoint.isdecimal() else options.checkpoint
     if checkpoint not in ("latest", "best") and not isinstance(checkpoint, int):
         raise RequestError(f"--checkpoint={checkpoint}: allowed are latest, best, or a step")
+    process.begun()
     result = load_run(options.workdir, options.experiment, checkpoint, progress_for(sys.stderr, options.quiet).notice)
     if options.mode == "predict":
         print(predictions(result, options.input, options.format))
