@@ -123,6 +123,7 @@ class MultiHeadAttention(nn.Module):
 
         def project(x: Array, name: str) -> Array:
             kinds: dict[str, Any] = {"kernel_init": self.kernel_init, "bias_init": self.bias_init}
+            kinds["dot_general"] = ops.dot_general
             heads = nn.Dense(width, use_bias=self.use_bias, dtype=self.dtype, name=name, **kinds)(x)
             return heads.reshape(*heads.shape[:-1], self.num_heads, width // self.num_heads)
 
@@ -151,6 +152,7 @@ class MultiHeadAttention(nn.Module):
             dtype=self.dtype,
             kernel_init=self.out_init,
             bias_init=self.bias_init,
+            dot_general=ops.dot_general,
             name="out",
         )
         return out(heads), cache

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from neuralmon import ops
 from neuralmon.fields import Activation, Dtype, FractionNumber, PositiveFloat, PositiveInt
 from neuralmon.layers.attention import KeyValueCache, MultiHeadAttention
 from neuralmon.layers.dropout import Dropout
@@ -36,12 +37,9 @@ class FeedForward(nn.Module):
     @nn.compact
     def __call__(self, inputs: Float[Array, "*places width"]) -> Float[Array, "*places width"]:
         """Returns an array of the inputs' shape."""
-        hidden = nn.Dense(
-            self.hidden_dim, dtype=self.dtype, kernel_init=self.kernel_init, bias_init=self.bias_init, name="hidden"
-        )(inputs)
-        return nn.Dense(
-            inputs.shape[-1], dtype=self.dtype, kernel_init=self.out_init, bias_init=self.bias_init, name="out"
-        )(self.activation(hidden))
+        kinds: dict[str, Any] = {"dtype": self.dtype, "bias_init": self.bias_init, "dot_general": ops.dot_general}
+        hidden = nn.Dense(self.hidden_dim, kernel_init=self.kernel_init, name="hidden", **kinds)(inputs)
+        return nn.Dense(inputs.shape[-1], kernel_init=self.out_init, name="out", **kinds)(self.activation(hidden))
 
 
 class TransformerBlock(nn.Module):
