@@ -1,10 +1,14 @@
 """Flags: which there are, and what is wrong with a command line; nothing here imports jax."""
 
-from collections.abc import Iterable
+import dataclasses
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from absl import flags
 
+from neuralmon.docstrings import meaning
 from neuralmon.errors import RequestError, did_you_mean
+from neuralmon.sampling import SampleRequest
 
 # The parts of an experiment: the fields of `neuralmon.Experiment`.
 PARTS = ("dataset", "model", "task", "optimizer", "training", "name")
@@ -19,8 +23,16 @@ USAGE = """usage: python launch.py --experiment=NAME_OR_FILE [--mode=MODE] [--wo
   python launch.py --workdir=runs/mine                         go on with a run
   python launch.py --mode=evaluate --workdir=runs/mine         evaluate it again
   python launch.py --mode=predict --workdir=runs/mine --input=FILE_OR_FOLDER [--format=csv]
+  python launch.py --mode=sample --workdir=runs/mine --prompt="To be" [--temperature=0.8]
   python launch.py --mode=summary --model=resnet50             a published network by name: layers, parameters, FLOPs
 """
+
+
+_DEFINE: dict[str, Callable[..., Any]] = {
+    "str": flags.DEFINE_string,
+    "int": flags.DEFINE_integer,
+    "float": flags.DEFINE_float,
+}
 
 
 def defined() -> flags.FlagValues:
@@ -28,7 +40,11 @@ def defined() -> flags.FlagValues:
     values = flags.FlagValues()
     flags.DEFINE_string("experiment", None, "a shipped experiment's name, or the path of your own file", values)
     flags.DEFINE_enum(
-        "mode", "train", ["train", "evaluate", "predict", "summary"], "what is done with the experiment", values
+        "mode",
+        "train",
+        ["train", "evaluate", "predict", "sample", "summary"],
+        "what is done with the experiment",
+        values,
     )
     flags.DEFINE_string("workdir", None, "the run's folder (runs/<experiment>/<time>); a run in it goes on", values)
     flags.DEFINE_bool("allow_changes", False, "go on with a run although numbers have changed", values)
@@ -42,10 +58,14 @@ def defined() -> flags.FlagValues:
         "reference_ops", False, "train: with the plain definitions of all operations, none faster", values
     )
     flags.DEFINE_bool("debug_nans", False, "train: step by step, to name the layer that stops being finite", values)
-    flags.DEFINE_string("checkpoint", "latest", "evaluate, predict: latest, best, or a step", values)
+    flags.DEFINE_string("checkpoint", "latest", "evaluate, predict, sample: latest, best, or a step", values)
     flags.DEFINE_string("split", "test", "evaluate: the split of the data", values)
-    flags.DEFINE_string("input", None, "predict: a file or folder of examples", values)
+    flags.DEFINE_string("input", None, "predict: a file or folder of examples; sample: a text, or a file", values)
     flags.DEFINE_enum("format", "table", ["table", "csv", "json"], "predict: what is printed", values)
+    for field in dataclasses.fields(SampleRequest):
+        if field.name not in values:
+            define = next(define for kind, define in _DEFINE.items() if kind in str(field.type))
+            define(field.name, field.default, f"sample: {meaning(SampleRequest, field.name)}", flag_values=values)
     flags.DEFINE_integer("devices", None, "CPU devices to cut each batch over", 1, flag_values=values)
     flags.DEFINE_bool("quiet", False, "print nothing but errors", values)
     flags.DEFINE_bool("debug", False, "print the traceback of an error", values)

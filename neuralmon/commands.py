@@ -22,6 +22,7 @@ from neuralmon.names import Names
 from neuralmon.reports.fields import field_help
 from neuralmon.reports.predictions import predictions
 from neuralmon.reports.summary import model_summary, summary
+from neuralmon.sampling import SampleRequest
 from neuralmon.training.check import check
 from neuralmon.training.options import Options
 from neuralmon.training.progress import progress_for
@@ -42,7 +43,7 @@ def run(argv: list[str], fields: list[str], options: flags.FlagValues) -> int:
       RequestError: it cannot be done.
     """
     _refuse_idle(options)
-    if options.mode in ("evaluate", "predict"):
+    if options.mode in ("evaluate", "predict", "sample"):
         return _use(fields, options)
     if options.experiment is not None:
         experiment = load_experiment(options.experiment)
@@ -78,9 +79,10 @@ def run(argv: list[str], fields: list[str], options: flags.FlagValues) -> int:
 # Options that mean nothing in other modes.
 _ONLY_IN = {
     **dict.fromkeys((field.name for field in dataclasses.fields(Options)), ("train",)),
-    "checkpoint": ("evaluate", "predict"),
+    **dict.fromkeys((field.name for field in dataclasses.fields(SampleRequest)), ("sample",)),
+    "checkpoint": ("evaluate", "predict", "sample"),
     "split": ("evaluate",),
-    "input": ("predict",),
+    "input": ("predict", "sample"),
     "format": ("predict",),
 }
 
@@ -139,7 +141,7 @@ def _preset_summary(argv: list[str]) -> str:
 
 
 def _use(fields: list[str], options: flags.FlagValues) -> int:
-    """Evaluates the model of a run's folder, or has it predict."""
+    """Evaluates the model of a run's folder, has it predict, or make something."""
     mode = f"--mode={options.mode}"
     if fields:
         raise RequestError(f"{fields[0]}: {mode} takes every field from the run's folder")
@@ -150,8 +152,14 @@ def _use(fields: list[str], options: flags.FlagValues) -> int:
     checkpoint = int(options.checkpoint) if options.checkpoint.isdecimal() else options.checkpoint
     if checkpoint not in ("latest", "best") and not isinstance(checkpoint, int):
         raise RequestError(f"--checkpoint={checkpoint}: allowed are latest, best, or a step")
+    given: dict[str, Any] = {field.name: options[field.name].value for field in dataclasses.fields(SampleRequest)}
+    request = SampleRequest(**given) if options.mode == "sample" else None
     process.begun()
     result = load_run(options.workdir, options.experiment, checkpoint, progress_for(sys.stderr, options.quiet).notice)
+    if request is not None:
+        for piece in result.sample(request):
+            print(piece, end="", flush=True)
+        return 0
     if options.mode == "predict":
         print(predictions(result, options.input, options.format))
         return 0

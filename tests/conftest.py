@@ -1,8 +1,9 @@
 """Shared fixtures."""
 
+import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # Before jax starts, and inherited by the tests' processes: what one of them compiled, none compiles again.
@@ -21,7 +22,7 @@ from neuralmon.training import pictures
 ROOT = Path(__file__).parents[1]
 
 
-_DRAWS = {name: getattr(pictures.Pictures, name) for name in ("begin", "end")}
+_DRAWS = {name: getattr(pictures.Pictures, name) for name in ("begin", "glimpse", "end")}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -29,7 +30,7 @@ def _no_figures() -> Iterator[None]:
     """Runs draw no figures, which take seconds, but in tests that are about them."""
     with pytest.MonkeyPatch.context() as patch:
         for name in _DRAWS:
-            patch.setattr(pictures.Pictures, name, lambda *_: None)
+            patch.setattr(pictures.Pictures, name, lambda *_, **__: None)
         yield
 
 
@@ -49,11 +50,25 @@ def _compiles_quickly(request: pytest.FixtureRequest) -> Iterator[None]:
         jax.config.update("jax_disable_most_optimizations", False)
 
 
+@pytest.fixture(scope="session")
+def drawing() -> Callable[[], contextlib.AbstractContextManager[None]]:
+    """A context in which runs draw figures, for fixtures of modules."""
+
+    @contextlib.contextmanager
+    def drawn() -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, method in _DRAWS.items():
+                patch.setattr(pictures.Pictures, name, method)
+            yield
+
+    return drawn
+
+
 @pytest.fixture
-def draws_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+def draws_figures(drawing: Callable[[], contextlib.AbstractContextManager[None]]) -> Iterator[None]:
     """For tests that are about figures."""
-    for name, method in _DRAWS.items():
-        monkeypatch.setattr(pictures.Pictures, name, method)
+    with drawing():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,8 @@
 """The process that draws: run by its path, `python -P draw_main.py FOLDER REQUESTS`; see `worker.Drawing`.
 
-Each line of standard input asks for a figure, `{"name": ..., "request": <npz file>}`, and each line of standard output
-answers, `{"name": ..., "error": null or a reason}`. An empty line, or the end of input, ends it.
+Each line of standard input asks for a figure, `{"name": <the file's>, "figure": ..., "request": <npz file>}`, and each
+line of standard output answers, `{"name": ..., "error": null or a reason}`. An empty line, or the end of input, ends
+it.
 """
 
 import contextlib
@@ -31,7 +32,8 @@ def main(folder: Path, requests: Path) -> None:
             if not line.endswith("\n") or line.isspace():
                 break
             request = json.loads(line)
-            answer = {"name": request["name"], "error": _drawn(folder, request["name"], Path(request["request"]))}
+            error = _drawn(folder, request["name"], request["figure"], Path(request["request"]))
+            answer = {"name": request["name"], "error": error}
             # Nobody may be listening any more; the remaining figures are drawn all the same.
             with contextlib.suppress(OSError):
                 print(json.dumps(answer), flush=True)
@@ -39,13 +41,13 @@ def main(folder: Path, requests: Path) -> None:
         shutil.rmtree(requests, ignore_errors=True)
 
 
-def _drawn(folder: Path, name: str, request: Path) -> str | None:
-    """Writes one figure; returns why not, or None."""
+def _drawn(folder: Path, name: str, kind: str, request: Path) -> str | None:
+    """Writes one figure to the file of a name; returns why not, or None."""
     try:
         from neuralmon import figures
         from neuralmon.figures import style
 
-        figure = figures.figure(name, **_read_request(request))
+        figure = figures.figure(kind, **_read_request(request))
         with style.applied():
             content = style.png(figure)
         folder.mkdir(parents=True, exist_ok=True)

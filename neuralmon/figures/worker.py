@@ -35,11 +35,12 @@ class Drawing:
         self._asked: list[str] = []
         self._failures: dict[str, str] = {}
 
-    def draw(self, name: str, **data: Any) -> None:
-        """Asks for the figure `name` (see `FIGURES`) and returns at once; asked for again, it is drawn over.
+    def draw(self, name: str, figure: str | None = None, **data: Any) -> None:
+        """Asks for a figure and returns at once; asked for again by the same name, it is drawn over.
 
         Args:
-          name: the figure.
+          name: of the file, without `.png`.
+          figure: which one (see `FIGURES`); None: that of the file's name.
           **data: the arguments of the drawing function: arrays, numbers, texts, lists and dicts of them; a few MB at
             most. A `Path` of a file of JSON lines stands for the list of its rows.
         """
@@ -50,7 +51,8 @@ class Drawing:
             request = self._requests / f"{len(self._asked)}.npz"  # type: ignore[operator]
             _write_request(request, data)
             # It fits into the pipe, so this never waits for the other process.
-            line = json.dumps({"name": name, "request": str(request)}).encode() + b"\n"
+            asked = {"name": name, "figure": figure or name, "request": str(request)}
+            line = json.dumps(asked).encode() + b"\n"
             process.stdin.write(line)  # type: ignore[union-attr]
         except BrokenPipeError:
             pass  # It ended early: finish() says so.

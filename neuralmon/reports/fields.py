@@ -2,10 +2,10 @@
 
 import dataclasses
 import inspect
-import re
 from typing import Any
 
 from neuralmon import codec
+from neuralmon.docstrings import meaning
 from neuralmon.errors import RequestError
 from neuralmon.experiment import Experiment, walk
 
@@ -18,19 +18,10 @@ def field_help(experiment: Experiment) -> str:
             value = codec.format(node.value, experiment.names, annotation=node.annotation)
         except RequestError:  # such as Linen's own initialisers, which have no names
             value = "..."
-        said = _meaning(type(node.owner), node.field) or (_first_words(node.value) if "." in node.path else "")
-        meaning = "; ".join(filter(None, [codec.type_name(node.annotation), said]))
-        lines += [*([] if "." in node.path else [""]), f"  --{node.path}={value}", f"      {meaning}"]
+        said = meaning(type(node.owner), node.field) or (_first_words(node.value) if "." in node.path else "")
+        line = "; ".join(filter(None, [codec.type_name(node.annotation), said]))
+        lines += [*([] if "." in node.path else [""]), f"  --{node.path}={value}", f"      {line}"]
     return "\n".join(lines)
-
-
-def _meaning(cls: type, field: str) -> str:
-    """Returns what the `Attributes:` section of a class or of its bases says of a field."""
-    for owner in cls.__mro__:
-        _, _, section = inspect.cleandoc(owner.__doc__ or "").partition("\nAttributes:\n")
-        if match := re.search(rf"^  {field}: (.*(?:\n    .*)*)", section, re.MULTILINE):
-            return " ".join(match[1].split())
-    return ""
 
 
 def _first_words(value: Any) -> str:

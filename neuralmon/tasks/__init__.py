@@ -24,12 +24,14 @@ from neuralmon.tasks.multi_label import MultiLabel
 from neuralmon.tasks.negative_sampling import NegativeSampling
 from neuralmon.tasks.regression import Regression
 from neuralmon.tasks.task import Sums, Task
+from neuralmon.tasks.trained import Findings, Trained
 
 __all__ = [
     "AdversarialLoss",
     "Batch",
     "BinaryClassification",
     "Classification",
+    "Findings",
     "GradientPenalty",
     "Hinge",
     "LanguageModel",
@@ -43,6 +45,7 @@ __all__ = [
     "Regression",
     "Sums",
     "Task",
+    "Trained",
     "Wasserstein",
     "hinge",
     "least_squares",

@@ -8,6 +8,7 @@ import numpy as np
 
 from neuralmon.experiment import Experiment
 from neuralmon.state import TrainState
+from neuralmon.tasks import Findings, Trained
 from neuralmon.training.feed import Feed
 from neuralmon.training.program import Numbers, Program
 
@@ -22,6 +23,22 @@ def evaluate(
             yield jax.device_get(program.evaluate(numbers, state, data))
 
     return experiment.task.report(added(list(parts())), experiment.dataset.spec())
+
+
+def study(experiment: Experiment, state: TrainState, feed: Feed, split: str) -> Findings:
+    """Returns what the task finds out beyond that (see `neuralmon.tasks.trained`)."""
+    method = getattr(experiment.task, "study", None)
+    return method(_trained(experiment, state, feed), split) if method else Findings()
+
+
+def glimpse(experiment: Experiment, state: TrainState, feed: Feed) -> Findings:
+    """Returns what the task has to show of a model that is still trained."""
+    method = getattr(experiment.task, "glimpse", None)
+    return method(_trained(experiment, state, feed)) if method else Findings()
+
+
+def _trained(experiment: Experiment, state: TrainState, feed: Feed) -> Trained:
+    return Trained(experiment.model, state.variables, experiment.dataset, feed.examples)
 
 
 _LESS_IS_BETTER = ("loss", "mse", "mae", "rmse", "perplexity")

@@ -42,6 +42,7 @@ class Loop:
       profile: what traces some of the steps, or None.
       explain: told a step that was not finite by the state before it, says in words where; None: states are not kept
         for that.
+      watch: shown the state after each evaluation, or None.
       seconds: what went into training, evaluation and checkpoints.
       steps: updates done here.
     """
@@ -57,6 +58,7 @@ class Loop:
     workdir: Path | None
     profile: Profile | None = None
     explain: Callable[[TrainState], str] | None = None
+    watch: Callable[[TrainState], None] | None = None
     seconds: dict[str, float] = dataclasses.field(default_factory=lambda: {"training": 0.0, "evaluation": 0.0})
     steps: int = 0
 
@@ -181,6 +183,8 @@ class Loop:
             raise RunError(self._diverged(f"training diverged: after {step} steps the validation loss is not finite"))
         self._write(step, "validation", metrics)
         self.progress.evaluation(step, "validation", metrics)
+        if self.watch is not None:
+            self.watch(state)
         self._clock = time.monotonic()
         return metrics
 

@@ -1,4 +1,4 @@
-"""The figures of a run: what each of them shows is gathered here, and drawn by a process of its own."""
+"""What one looks at in a run's folder: figures, drawn by a process of their own, and texts."""
 
 import contextlib
 import math
@@ -19,7 +19,8 @@ from neuralmon.errors import first_line
 from neuralmon.experiment import Experiment
 from neuralmon.optim import Schedule
 from neuralmon.state import TrainState
-from neuralmon.training.evaluation import monitor
+from neuralmon.tasks import Findings
+from neuralmon.training.evaluation import glimpse, monitor
 from neuralmon.training.feed import Feed
 from neuralmon.training.flops import trace_forward
 from neuralmon.training.program import Numbers, Program
@@ -70,7 +71,12 @@ class Pictures:
                     feature_names=self._feature_names(),
                 )
 
-    def end(self, state: TrainState, metrics: Mapping[str, Mapping[str, Any]], feed: Feed) -> None:
+    def glimpse(self, state: TrainState, feed: Feed) -> None:
+        """Draws and writes what the task has to show of the model as it is, with the step in each file's name."""
+        with self._harmless("of the model while it trains"):
+            self._found(glimpse(self._experiment, state, feed), f"_{int(state.step):06d}")
+
+    def end(self, state: TrainState, metrics: Mapping[str, Mapping[str, Any]], feed: Feed, findings: Findings) -> None:
         """Draws what there is to see of the trained model, and waits until it is done."""
         split = "validation" if "validation" in metrics else next(iter(metrics), None)
         with self._harmless("learning_curves"):
@@ -80,6 +86,8 @@ class Pictures:
                 learning_rate=self._learning_rate(),
                 monitor=list(monitor(self._experiment)),
             )
+        with self._harmless("of the task"):
+            self._found(findings)
         with self._harmless("first_layer_filters"):
             self._filters(state)
         if split is not None:
@@ -98,6 +106,14 @@ class Pictures:
             yield
         except Exception as error:
             self._failures.append(f"figure {name} not drawn: {type(error).__name__}: {first_line(error)}")
+
+    def _found(self, findings: Findings, suffix: str = "") -> None:
+        for name, (figure, data) in findings.figures.items():
+            self._drawing.draw(name + suffix, figure, **data)
+        for name, text in findings.texts.items():
+            file = self._folder / "samples" / f"{name}{suffix}.txt"
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(text, encoding="utf-8")
 
     def _classes(self, split: str, metrics: Mapping[str, Any]) -> None:
         names = list(self._spec.class_names)

@@ -2,7 +2,8 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,12 +12,15 @@ import numpy as np
 from jax.sharding import Mesh
 
 from neuralmon.catalog import load_experiment
+from neuralmon.data.dataset import load_checked
 from neuralmon.errors import RequestError
 from neuralmon.experiment import Experiment
 from neuralmon.parallel import replicated
+from neuralmon.sampling import SampleRequest
 from neuralmon.state import TrainState
+from neuralmon.tasks import Trained
 from neuralmon.training.checkpoint import Checkpoints, fingerprint
-from neuralmon.training.evaluation import evaluate, monitor
+from neuralmon.training.evaluation import evaluate, monitor, study
 from neuralmon.training.feed import Feed, Resident, Streamed, resident
 from neuralmon.training.program import Numbers, Program, compiled
 from neuralmon.training.run_folder import RunFolder
@@ -98,7 +102,31 @@ class Result:
         else:
             feed = Streamed(self.experiment, mesh, program.window, int(self.state.step), only=split_name)
         with contextlib.closing(feed):
-            return evaluate(self.experiment, program, numbers, self.state, feed, split_name)
+            metrics = evaluate(self.experiment, program, numbers, self.state, feed, split_name)
+            return {**metrics, **study(self.experiment, self.state, feed, split_name).metrics}
+
+    def sample(self, request: SampleRequest) -> Iterator[str]:
+        """Yields what the model makes, in pieces of text as they come: a text, translations, where a picture is.
+
+        Raises:
+          RequestError: the run's task makes nothing, or the request asks for what it cannot do.
+        """
+        task = self.experiment.task
+        make = getattr(task, "sample", None)
+        if make is None:
+            raise RequestError(f"{type(task).__name__} makes no samples: its models predict (--mode=predict)")
+        return iter(make(self.trained, request))
+
+    @property
+    def trained(self) -> Trained:
+        """The model with what it has learnt; its data is opened when an example is first read."""
+        dataset = self.experiment.dataset
+        opened = functools.cache(lambda: load_checked(dataset))
+
+        def read(split: str, rows: np.ndarray) -> dict[str, np.ndarray]:
+            return {name: np.asarray(column[rows]) for name, column in opened()[split].items()}
+
+        return Trained(self.experiment.model, self.state.variables, dataset, read)
 
 
 def abstract_state(program: Program, numbers: Numbers, mesh: Mesh) -> Any:

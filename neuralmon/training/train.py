@@ -21,7 +21,9 @@ from neuralmon.errors import NeuralmonError, RequestError, first_line
 from neuralmon.experiment import Experiment, walk
 from neuralmon.ops import native
 from neuralmon.state import TrainState
+from neuralmon.tasks import Findings
 from neuralmon.training.check import check_fields, check_program
+from neuralmon.training.evaluation import study
 from neuralmon.training.feed import Feed, Resident, Streamed, resident
 from neuralmon.training.flops import step_flops, utilisation
 from neuralmon.training.kept import Ready
@@ -204,12 +206,18 @@ def _train(
         if begun is not None:
             stack.callback(begun.result)
         explain = partial(_explain, experiment, feed) if options.debug_nans else None
-        loop = Loop(experiment, program, numbers, feed, checkpoints, writers, shown, history, workdir, profile, explain)
+        watch = partial(pictures.glimpse, feed=feed) if pictures is not None else None
+        loop = Loop(
+            *(experiment, program, numbers, feed, checkpoints, writers, shown, history, workdir),
+            *(profile, explain, watch),
+        )
         with profile or contextlib.nullcontext():
             state = loop.run(state, stop)
         if profile is not None:
             notice(f"profile: {f'in {profile.written}' if profile.written else 'none of these steps was done here'}")
         metrics = {name: loop.evaluate(state, name) for name in spec.sizes if name != "train"}
+        findings = {name: study(experiment, state, feed, name) for name in metrics}
+        metrics = {name: {**metrics[name], **found.metrics} for name, found in findings.items()}
         for name in metrics.keys() - {"validation"}:
             shown.evaluation(int(state.step), name, metrics[name])
         if checkpoints is not None:
@@ -231,7 +239,7 @@ def _train(
         if pictures is not None:
             if begun is not None:
                 begun.result()
-            pictures.end(state, metrics, feed)
+            pictures.end(state, metrics, feed, findings.get("test") or next(iter(findings.values()), Findings()))
         return result
 
 

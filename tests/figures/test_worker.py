@@ -174,11 +174,11 @@ def test_the_process_imports_what_draws_and_no_jax(tmp_path):
         print(sorted(sys.modules))
     """
     process = python(program, worker._MAIN, tmp_path / "figures", request.parent, stdin=subprocess.PIPE)
-    asked = json.dumps({"name": "confusion_matrix", "request": str(request)})
+    asked = json.dumps({"name": "seen", "figure": "confusion_matrix", "request": str(request)})
     output, errors = process.communicate(f"{asked}\n", timeout=60)
     assert process.returncode == 0, errors
     answer, modules = output.splitlines()
-    assert json.loads(answer) == {"name": "confusion_matrix", "error": None}
+    assert json.loads(answer) == {"name": "seen", "error": None}
     for absent in ("jax", "flax", "neuralmon.errors", "neuralmon.training", "matplotlib.pyplot", "scipy", "pandas"):
         assert f"'{absent}'" not in modules
     assert "'matplotlib'" in modules and "'neuralmon.figures.classes'" in modules
