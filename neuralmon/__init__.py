@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from neuralmon.experiment import Training as Training
     from neuralmon.fields import Number as Number
     from neuralmon.inspection import inspect as inspect
+    from neuralmon.published import Published as Published
     from neuralmon.training import Result as Result
     from neuralmon.training import load_run as load_run
     from neuralmon.training.train import train as train
@@ -40,6 +41,7 @@ _NAMES = {
     "Experiment": "experiment",
     "NeuralmonError": "errors",
     "Number": "fields",
+    "Published": "published",
     "RequestError": "errors",
     "Result": "training",
     "RunError": "errors",

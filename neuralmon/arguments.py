@@ -24,6 +24,7 @@ USAGE = """usage: python launch.py --experiment=NAME_OR_FILE [--mode=MODE] [--wo
   python launch.py --mode=evaluate --workdir=runs/mine         evaluate it again
   python launch.py --mode=predict --workdir=runs/mine --input=FILE_OR_FOLDER [--format=csv]
   python launch.py --mode=sample --workdir=runs/mine --prompt="To be" [--temperature=0.8]
+  python launch.py --mode=results --workdir=runs               all finished runs in one table
   python launch.py --mode=summary --model=resnet50             a published network by name: layers, parameters, FLOPs
 """
 
@@ -42,7 +43,7 @@ def defined() -> flags.FlagValues:
     flags.DEFINE_enum(
         "mode",
         "train",
-        ["train", "evaluate", "predict", "sample", "summary"],
+        ["train", "evaluate", "predict", "sample", "summary", "results"],
         "what is done with the experiment",
         values,
     )

@@ -21,6 +21,7 @@ from neuralmon.models.presets import PRESETS
 from neuralmon.names import Names
 from neuralmon.reports.fields import field_help
 from neuralmon.reports.predictions import predictions
+from neuralmon.reports.results import results
 from neuralmon.reports.summary import model_summary, summary
 from neuralmon.sampling import SampleRequest
 from neuralmon.training.check import check
@@ -45,6 +46,11 @@ def run(argv: list[str], fields: list[str], options: flags.FlagValues) -> int:
     _refuse_idle(options)
     if options.mode in ("evaluate", "predict", "sample"):
         return _use(fields, options)
+    if options.mode == "results":
+        if fields:
+            raise RequestError(f"{fields[0]}: --mode=results takes what it tells from the runs' folders")
+        print(results(options.workdir or "runs"))
+        return 0
     if options.experiment is not None:
         experiment = load_experiment(options.experiment)
     elif options.workdir is not None:

@@ -117,7 +117,7 @@ _CASES = [
     case(_S + "--modle=MLP", "no flag --modle", "--model"),
     case(_S + "fast", "'fast' is not a flag", "--name=value"),
     case("train --workdir={}/new", "'train' is not a flag"),
-    case(_S + "--mode=trian", "--mode=trian", "train|evaluate|predict|sample|summary"),
+    case(_S + "--mode=trian", "--mode=trian", "train|evaluate|predict|sample|summary|results"),
     case(_S + "--allow_changes=perhaps", "--allow_changes=perhaps: allowed are true and false"),
     case(_S + "--devices=0", "--devices=0", "positive integer"),
     case(_S + "--training.epochs", "training.epochs"),

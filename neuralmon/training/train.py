@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import contextlib
-import datetime
 import sys
 import time
 import warnings
@@ -17,7 +16,7 @@ from jax.sharding import Mesh
 
 from neuralmon import codec, ops, process
 from neuralmon.data.permutation import batch_indices_numpy
-from neuralmon.errors import NeuralmonError, RequestError, first_line
+from neuralmon.errors import RequestError, first_line
 from neuralmon.experiment import Experiment, walk
 from neuralmon.ops import native
 from neuralmon.state import TrainState
@@ -27,6 +26,7 @@ from neuralmon.training.evaluation import study
 from neuralmon.training.feed import Feed, Resident, Streamed, resident
 from neuralmon.training.flops import step_flops, utilisation
 from neuralmon.training.kept import Ready
+from neuralmon.training.launches import recorded
 from neuralmon.training.loop import Loop
 from neuralmon.training.nan_hunt import hunt
 from neuralmon.training.options import Options, Prepared, check_options, prepare
@@ -79,7 +79,7 @@ def train(
                     raise RequestError(f"the run in {workdir} is finished; give another --workdir for other numbers")
                 shown.notice(f"the run in {workdir} is finished")
                 return restore(folder, experiment, "latest", shown.notice)
-            with _recorded(folder, experiment, changes, shown) as record:
+            with recorded(folder, experiment, changes, shown.notice) as record:
                 return _train(experiment, folder, shown, record, chosen, prepared, ready)
 
 
@@ -98,36 +98,6 @@ def _told(shown: Progress) -> Iterator[None]:
 
         warnings.showwarning = show  # type: ignore[assignment]
         yield
-
-
-@contextlib.contextmanager
-def _recorded(
-    folder: RunFolder, experiment: Experiment, changes: dict[str, tuple[Any, Any]], shown: Progress
-) -> Iterator[Callable[..., None]]:
-    """Writes what was asked and what becomes of it; yields a function that adds fields to the launch's record."""
-    launch: dict[str, Any] = {
-        "time": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        "command": sys.argv,
-        **process.describe(),
-        "changes": {path: list(pair) for path, pair in changes.items()},
-    }
-    launches = [*(folder.read("launches.json") or []), launch]
-
-    def record(**fields: Any) -> None:
-        launch.update(fields)
-        folder.write("launches.json", launches)
-
-    changed = folder.record(experiment)
-    record(status="running", **({"source": changed} if changed else {}))
-    if changed:
-        shown.notice(changed)
-    try:
-        yield record
-    except BaseException as error:
-        with contextlib.suppress(NeuralmonError):
-            record(status=f"{type(error).__name__}: {error}")
-        raise
-    record(status="finished")
 
 
 def _train(
