@@ -23,6 +23,8 @@ from neuralmon.data.tables.csv_dataset import Csv
 from neuralmon.data.tables.iris import Iris
 from neuralmon.data.tables.moons import Moons
 from neuralmon.data.tables.sunspots import Sunspots
+from neuralmon.data.text.tokenizers import BytePair, Characters, Gpt2, Tokenizer, Words
+from neuralmon.data.text.vocabularies import BytePairVocabulary, CharacterVocabulary, Vocabulary, WordVocabulary
 from neuralmon.data.text.words import ShakespeareWords
 from neuralmon.data.tfds.dataset import Tfds
 
@@ -30,6 +32,10 @@ __all__ = [
     "Arrays",
     "Augmentation",
     "Batch",
+    "BytePair",
+    "BytePairVocabulary",
+    "CharacterVocabulary",
+    "Characters",
     "ChronologicalSplit",
     "Colour",
     "Column",
@@ -40,6 +46,7 @@ __all__ = [
     "Dataset",
     "Facts",
     "Flip",
+    "Gpt2",
     "ImageFolder",
     "Iris",
     "LabelledDataset",
@@ -58,4 +65,8 @@ __all__ = [
     "Sunspots",
     "TableColumn",
     "Tfds",
+    "Tokenizer",
+    "Vocabulary",
+    "WordVocabulary",
+    "Words",
 ]
