@@ -1,16 +1,12 @@
 """Scaled dot-product attention: as two products with a softmax between them, or in one pass that keeps no weights."""
 
-from collections.abc import Callable
-from functools import partial
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from neuralmon.ops.native import attention as native
 from neuralmon.ops.native import available
-from neuralmon.ops.native.choice import native_or_plain
+from neuralmon.ops.native.choice import differentiable
 from neuralmon.ops.reference import is_reference
 
 
@@ -30,7 +26,8 @@ def attention(
     if is_reference() or not available() or types != {jnp.dtype(jnp.float32)}:
         return _plain(query, key, value, mask)
     _check(query, key, mask)
-    return _attention(query, key, value, jnp.ones((1, 1, 1, 1), bool) if mask is None else mask)[0]
+    (outputs,) = _attention(query, key, value, mask)
+    return outputs
 
 
 def _plain(query: Array, key: Array, value: Array, mask: Array | None) -> Array:
@@ -38,56 +35,17 @@ def _plain(query: Array, key: Array, value: Array, mask: Array | None) -> Array:
     return jnp.einsum("bhqk,bkhd->bqhd", weights.astype(value.dtype), value)
 
 
-def _plain_gradients(query: Array, key: Array, value: Array, mask: Array, g: Array) -> tuple[Array, ...]:
-    return jax.vjp(partial(_plain, mask=mask), query, key, value)[1](g)
+def _native(*operands: Array) -> tuple[tuple[Array], tuple[Array]]:
+    outputs, logarithms = native.forward(*operands)
+    return (outputs,), (logarithms,)
 
 
-def _second_gradients(operands: tuple[Any, ...], gs: Any) -> tuple[Any, ...]:
-    query, key, value, mask, outputs, logarithms, g = operands
-    first = jax.vjp(lambda q, k, v, g: _plain_gradients(q, k, v, mask, g), query, key, value, g)[1](tuple(gs))
-    return *first[:3], None, jnp.zeros_like(outputs), jnp.zeros_like(logarithms), first[3]
-
-
-def _plain_outputs(query: Array, key: Array, value: Array, mask: Array) -> tuple[Array, Array]:
-    logarithms = jnp.zeros((query.shape[0], query.shape[2], query.shape[1]), query.dtype)  # of no use to it
-    return _plain(query, key, value, mask), logarithms
-
-
-_outputs = native_or_plain(
+_attention = differentiable(
     "attention",
-    lambda q, k, v, mask: [
-        q.update(shape=(*q.shape[:3], v.shape[3])),
-        q.update(shape=(q.shape[0], q.shape[2], q.shape[1])),
-    ],
-    _plain_outputs,
-    native.forward,
+    lambda *operands: (_plain(*operands),),
+    _native,
+    lambda operands, results, kept, g: (*native.backward(*operands, *results, *kept, *g), None),
 )
-_gradients = native_or_plain(
-    "attention_gradients",
-    lambda q, k, v, *_: [q, k, v],
-    lambda q, k, v, mask, outputs, logarithms, g: _plain_gradients(q, k, v, mask, g),
-    native.backward,
-)
-
-
-# Of the gradient there is a gradient too: that of the plain form.
-_differentiable_gradients = jax.custom_vjp(_gradients)
-_differentiable_gradients.defvjp(lambda *operands: (_gradients(*operands), operands), _second_gradients)
-
-
-def _backward(residuals: tuple[Any, ...], gs: Any) -> tuple[Any, ...]:
-    operands, results = residuals
-    return *_differentiable_gradients(*operands, *results, gs[0]), None
-
-
-def _with_gradient(forward: Callable[..., list[Array]]) -> Any:
-    """Returns `_outputs` with its gradient; `forward` is what a derivative of the gradient differentiates."""
-    function = jax.custom_vjp(_outputs)
-    function.defvjp(lambda *operands: (results := forward(*operands), (operands, results)), _backward)
-    return function
-
-
-_attention = _with_gradient(_with_gradient(_outputs))
 
 
 def attention_weights(
