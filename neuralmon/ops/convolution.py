@@ -18,6 +18,7 @@ from jax.interpreters import ad, batching, mlir
 from neuralmon.ops import convolution_forms as forms
 from neuralmon.ops import native
 from neuralmon.ops.convolution_forms import Window
+from neuralmon.ops.native.choice import varying_alike
 from neuralmon.ops.reference import is_reference
 
 
@@ -93,13 +94,8 @@ kernel_gradient_p = Primitive("neuralmon_kernel_gradient")
 
 
 def _bind(primitive: Primitive, a: jax.Array, b: jax.Array, **params: Any) -> jax.Array:
-    # Within shard_map, what is the same on all devices is linear in what differs only as a copy for each.
-    axes = [frozenset(getattr(jax.typeof(x), "vma", ())) for x in (a, b)]
-    a, b = (
-        lax.pcast(x, tuple(sorted(axes[0] | axes[1] - own)), to="varying") if (axes[0] | axes[1]) - own else x
-        for x, own in zip((a, b), axes, strict=True)
-    )
-    return primitive.bind(a, b, **params)
+    # Linear in either, also within shard_map.
+    return primitive.bind(*varying_alike(a, b), **params)
 
 
 _convolve = functools.partial(_bind, convolve_p)
