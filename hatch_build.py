@@ -50,8 +50,9 @@ def build() -> Path:
             for source in ("kernels", "attention_kernels", "lstm_kernels"):
                 jobs.append((f"{source}_{level}.o", f"{source}.cc", (*flags, *defines)))
         digest = f'-DNEURALMON_SOURCES="{native.digest(NATIVE)}"'
+        jobs.append(("levels.o", "levels.cc", (digest,)))
         for source in ("convolution", "attention", "lstm"):
-            jobs.append((f"{source}.o", f"{source}.cc", (digest, "-isystem", str(include))))
+            jobs.append((f"{source}.o", f"{source}.cc", ("-isystem", str(include))))
 
         def compiled(job: tuple[str, str, tuple[str, ...]]) -> str:
             name, source, flags = job

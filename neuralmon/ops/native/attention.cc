@@ -2,14 +2,12 @@
 // is one head of one example. Axes in front of the batch's are those that are mapped, of size 1 where one array serves
 // all of them.
 #include <cstdint>
-#include <cstring>
 #include <vector>
 
 #include "attention_kernels.h"
+#include "levels.h"
 #include "threads.h"
 #include "xla/ffi/api/ffi.h"
-
-extern "C" const char* neuralmon_level();
 
 namespace ffi = xla::ffi;
 
@@ -21,16 +19,7 @@ using Input = ffi::Buffer<ffi::F32>;
 using Output = ffi::ResultBuffer<ffi::F32>;
 using Mask = ffi::Buffer<ffi::PRED>;
 
-const Kernels& kernels() {
-#ifdef __x86_64__
-  static const Kernels* best = !std::strcmp(neuralmon_level(), "avx512") ? &kAvx512
-                               : !std::strcmp(neuralmon_level(), "avx2") ? &kAvx2
-                                                                         : &kPortable;
-  return *best;
-#else
-  return kPortable;
-#endif
-}
+const Kernels& kernels() { return TABLE; }
 
 long ceil_div(long a, long b) { return (a + b - 1) / b; }
 

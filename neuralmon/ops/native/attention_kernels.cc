@@ -1,16 +1,13 @@
 // Attention of one head, block by block of queries and keys, so that scores and weights stay in the cache (Dao et al.,
 // "FlashAttention", NeurIPS 2022). A block is kept transposed, its queries side by side in vectors: maxima, sums and
 // weights are then taken without looking across a vector, and no product needs a transposed operand but the queries'.
-//
-// Compiled several times, each with the flags of one instruction set and LEVEL, LANES and REGISTERS to go with them.
-// Everything but the table is internal and no library header is included: the linker must not be able to replace a
-// function of the whole program by a copy that was compiled for instructions this machine may not have.
 #include "attention_kernels.h"
+
+#include "vectors.h"
 
 namespace neuralmon::attention {
 namespace {
 
-constexpr int kLanes = LANES;
 // The smaller a block of queries, the less is computed in vain along a causal mask's edge.
 constexpr int kVectors = LANES >= 16 ? 1 : 2;   // of queries in a block
 constexpr int kQueries = kVectors * kLanes;     // in a block, at most 32
@@ -18,15 +15,6 @@ constexpr int kRows = REGISTERS >= 32 ? 8 : 6;  // of a product, held in registe
 constexpr long kKeys = 128;                     // in a block
 constexpr float kLog2E = 1.44269504f, kLn2 = 0.693147181f;
 
-typedef float Vector __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
-typedef int Ints __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
-
-#define INLINED __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 64")
-
-inline INLINED Vector load(const float* from) { return *(const Vector*)from; }
-inline INLINED void store(float* to, Vector values) { *(Vector*)to = values; }
-inline INLINED Vector all(float value) { return value - Vector{}; }
 inline INLINED Vector larger(Vector a, Vector b) { return a > b ? a : b; }
 
 constexpr long whole_vectors(long count) { return (count + kLanes - 1) / kLanes * kLanes; }
@@ -35,16 +23,8 @@ inline INLINED long least(long a, long b) { return a < b ? a : b; }
 // 2^x for x <= 128, with an error of about one unit in the last place; what would be denormal is 0.
 inline INLINED Vector exp2(Vector x) {
   x = x < -127.0f ? all(-127.0f) : x;
-  // Adding so much leaves the whole part, and the exponent's bias, in the lowest bits.
-  const Vector rounded = x + 12583039.0f;
-  const Vector f = x - (rounded - 12583039.0f);
-  Vector p = 1.53533605e-4f * f + 1.33988750e-3f;
-  p = p * f + 9.61843692e-3f;
-  p = p * f + 5.55033237e-2f;
-  p = p * f + 2.40226477e-1f;
-  p = p * f + 6.93147182e-1f;
-  p = p * f + 1.0f;
-  return p * (Vector)((Ints)rounded << 23);
+  const Vector rounded = x + kRounding;
+  return power_of_two(rounded, x - (rounded - kRounding));
 }
 
 // The natural logarithm of x * 2^shift, for x = 0 or normal: x = m * 2^e with m near 1, and the series of artanh.

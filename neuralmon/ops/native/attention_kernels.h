@@ -40,10 +40,6 @@ struct Kernels {
   void (*backward)(const Backward&, float* scratch);
 };
 
-extern const Kernels kPortable;
-#ifdef __x86_64__
-extern const Kernels kAvx2;
-extern const Kernels kAvx512;
-#endif
+extern const Kernels kPortable, kAvx2, kAvx512;  // the latter two on x86-64 only
 
 }  // namespace neuralmon::attention

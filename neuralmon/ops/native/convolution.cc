@@ -3,12 +3,12 @@
 // array serves all maps.
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 #include <numeric>
 #include <vector>
 
 #include "kernels.h"
+#include "levels.h"
 #include "threads.h"
 #include "xla/ffi/api/ffi.h"
 
@@ -17,23 +17,7 @@ namespace ffi = xla::ffi;
 namespace neuralmon {
 namespace {
 
-const Kernels& kernels() {
-#ifdef __x86_64__
-  static const Kernels* best = [] {
-    const char* wanted = std::getenv("NEURALMON_NATIVE");
-    const bool any = !wanted || (std::strcmp(wanted, "avx2") && std::strcmp(wanted, "portable"));
-    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    if (any && avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw")) {
-      return &kAvx512;
-    }
-    return avx2 && (any || std::strcmp(wanted, "portable")) ? &kAvx2 : &kPortable;
-  }();
-  return *best;
-#else
-  return kPortable;
-#endif
-}
+const Kernels& kernels() { return TABLE; }
 
 // One spatial dimension: at entry k of the kernel output o sees input
 // (o * stride - low + k * kernel_dilation) / input_dilation, where that is whole.
@@ -48,7 +32,6 @@ long ceil_div(long a, long b) { return (a + b - 1) / b; }
 long floor_div(long a, long b) { return a >= 0 ? a / b : -ceil_div(-a, b); }
 
 constexpr long kBand = 16384;  // floats of inputs and gradients that are met again and again: half of a small L2
-
 
 // Rows of one image, each copied to where it has the zeros that the padding asks for.
 class PaddedRows {
@@ -351,8 +334,3 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(neuralmon_kernel_gradient, neuralmon::kernel_gradi
                                   .Arg<ffi::Buffer<ffi::F32>>()
                                   .Ret<ffi::Buffer<ffi::F32>>()
                                   .Attr<ffi::Span<const int64_t>>("window"));
-
-extern "C" const char* neuralmon_level() {
-  return neuralmon::kernels().lanes == 16 ? "avx512" : neuralmon::kernels().lanes == 8 ? "avx2" : "portable";
-}
-extern "C" const char* neuralmon_sources() { return NEURALMON_SOURCES; }

@@ -5,8 +5,9 @@ from pathlib import Path
 
 LIBRARY = "neuralmon_native.so"
 SOURCES = (
+    *("levels.h", "levels.cc", "threads.h", "vectors.h"),
     *("kernels.h", "kernels.cc", "convolution.cc"),
-    *("threads.h", "attention_kernels.h", "attention_kernels.cc", "attention.cc"),
+    *("attention_kernels.h", "attention_kernels.cc", "attention.cc"),
     *("lstm.h", "lstm_kernels.cc", "lstm.cc"),
 )
 

@@ -1,32 +1,24 @@
-// Compiled several times, each with the flags of one instruction set and LEVEL, LANES and REGISTERS to go with them.
-// Everything but the table is internal and no library header is included: the linker must not be able to replace a
-// function of the whole program by a copy that was compiled for instructions this machine may not have.
 #include "kernels.h"
+
+#include "vectors.h"
 
 namespace neuralmon {
 namespace {
 
-constexpr int kLanes = LANES;
 constexpr int kAccumulators = REGISTERS - 4;  // the rest hold weights and inputs
 constexpr int kMaxVectors = 4;
 constexpr int kMaxPixels = 16;
 constexpr int kMaxValues = 24;
 
-typedef float Vector __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
-
-#define UNROLL _Pragma("GCC unroll 64")
-
-inline __attribute__((always_inline)) Vector load(const float* from) { return *(const Vector*)from; }
-
-inline __attribute__((always_inline)) Vector load_some(const float* from, long count) {
+inline INLINED Vector load_some(const float* from, long count) {
   Vector some = {};
   for (long i = 0; i < count; ++i) some[i] = from[i];
   return some;
 }
 
-inline __attribute__((always_inline)) void store_some(float* to, Vector values, long count) {
+inline INLINED void store_some(float* to, Vector values, long count) {
   if (count >= kLanes) {
-    *(Vector*)to = values;
+    store(to, values);
   } else {
     for (long i = 0; i < count; ++i) to[i] = values[i];
   }
@@ -41,7 +33,7 @@ void outputs_block(const Tap* taps, long num_taps, long depth, long step, float*
     const float* bases[kBases];
     UNROLL for (int b = 0; b < kBases; ++b) bases[b] = taps[t].inputs + 3 * b * step;
     const float* weights = taps[t].weights;
-    auto channel = [&](int offset) __attribute__((always_inline)) {
+    auto channel = [&](int offset) INLINED {
       Vector w[kVectors];
       UNROLL for (int v = 0; v < kVectors; ++v) w[v] = load(weights + (offset * kVectors + v) * kLanes);
       UNROLL for (int p = 0; p < kPixels; ++p) {

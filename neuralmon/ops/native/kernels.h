@@ -24,10 +24,6 @@ struct Kernels {
                    long channels);
 };
 
-extern const Kernels kPortable;
-#ifdef __x86_64__
-extern const Kernels kAvx2;
-extern const Kernels kAvx512;
-#endif
+extern const Kernels kPortable, kAvx2, kAvx512;  // the latter two on x86-64 only
 
 }  // namespace neuralmon

@@ -1,12 +1,9 @@
 // An LSTM of float32 and its gradients. One unit of work is a few examples' whole sequences: they need nothing of the
 // others', so threads wait for each other at the end only. Of the matrix's gradient it is a few columns.
-#include <cstring>
-
+#include "levels.h"
 #include "lstm.h"
 #include "threads.h"
 #include "xla/ffi/api/ffi.h"
-
-extern "C" const char* neuralmon_level();
 
 namespace ffi = xla::ffi;
 
@@ -16,16 +13,7 @@ namespace {
 using Input = ffi::Buffer<ffi::F32>;
 using Output = ffi::ResultBuffer<ffi::F32>;
 
-const Kernels& kernels() {
-#ifdef __x86_64__
-  static const Kernels* best = !std::strcmp(neuralmon_level(), "avx512") ? &kAvx512
-                               : !std::strcmp(neuralmon_level(), "avx2") ? &kAvx2
-                                                                         : &kPortable;
-  return *best;
-#else
-  return kPortable;
-#endif
-}
+const Kernels& kernels() { return TABLE; }
 
 // Calls work(part) for parts that make up the batch, with more rows the more there are: the matrix is read once for
 // all rows of a part.

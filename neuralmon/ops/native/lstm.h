@@ -39,10 +39,6 @@ struct Kernels {
   void (*matrix_gradient)(const MatrixGradient&);
 };
 
-extern const Kernels kPortable;
-#ifdef __x86_64__
-extern const Kernels kAvx2;
-extern const Kernels kAvx512;
-#endif
+extern const Kernels kPortable, kAvx2, kAvx512;  // the latter two on x86-64 only
 
 }  // namespace neuralmon::lstm

@@ -1,44 +1,23 @@
 // The LSTM over all steps of a few examples. A step is a matrix product whose sums become gates, or gradients of gates,
 // while they are still in registers; the matrix stays in the cache.
-//
-// Compiled several times, each with the flags of one instruction set and LEVEL, LANES and REGISTERS to go with them.
-// Everything but the table is internal and no library header is included: the linker must not be able to replace a
-// function of the whole program by a copy that was compiled for instructions this machine may not have.
 #include "lstm.h"
+
+#include "vectors.h"
 
 namespace neuralmon::lstm {
 namespace {
 
-constexpr int kLanes = LANES;
 constexpr int kGates = 4;
 constexpr int kWidth = 4;                       // vectors side by side in a product
 constexpr int kRows = REGISTERS >= 32 ? 6 : 2;  // of a product, held in registers
 constexpr float kLog2E = 1.44269504f, kLog2ERest = 1.92596303e-8f;
 
-typedef float Vector __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
-typedef int Ints __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
-
-#define INLINED __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 64")
-
-inline INLINED Vector load(const float* from) { return *(const Vector*)from; }
-inline INLINED void store(float* to, Vector values) { *(Vector*)to = values; }
-inline INLINED Vector all(float value) { return value - Vector{}; }
-
 // e^x for x from -87 to 87, and beyond what it is there, with an error of about one unit in the last place.
 inline INLINED Vector exp(Vector x) {
   x = x < -87.0f ? all(-87.0f) : x;
   x = x > 87.0f ? all(87.0f) : x;
-  // Adding so much leaves the whole part, and the exponent's bias, in the lowest bits.
-  const Vector rounded = x * kLog2E + 12583039.0f;
-  const Vector f = x * kLog2ERest + (x * kLog2E - (rounded - 12583039.0f));
-  Vector p = 1.53533605e-4f * f + 1.33988750e-3f;
-  p = p * f + 9.61843692e-3f;
-  p = p * f + 5.55033237e-2f;
-  p = p * f + 2.40226477e-1f;
-  p = p * f + 6.93147182e-1f;
-  p = p * f + 1.0f;
-  return p * (Vector)((Ints)rounded << 23);
+  const Vector rounded = x * kLog2E + kRounding;
+  return power_of_two(rounded, x * kLog2ERest + (x * kLog2E - (rounded - kRounding)));
 }
 
 inline INLINED Vector sigmoid(Vector x) { return 1.0f / (1.0f + exp(-x)); }
