@@ -8,14 +8,9 @@ from typing import Any
 
 from benchmarks.rows import OURS, Row, Spread
 
+FIRST, COMPILED = "PyTorch", "torch.compile"
 # Which column of the table another contender is in; anybody else is PyTorch's library for that.
-COLUMNS = {
-    "torch.compile": "torch.compile",
-    "Flax loop": "Flax loop",
-    "bare scan": "bare scan",
-    "bare JAX": "bare scan",
-}
-FIRST = "PyTorch"
+COLUMNS = {COMPILED: COMPILED, "Flax loop": "Flax loop", "bare scan": "bare scan", "bare JAX": "bare scan"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,9 +57,10 @@ def table(results: Mapping[str, Measured]) -> str:
     head = ["", OURS, *(f"against {name}" for name in shown), "of the matmul ceiling", "losses differ by"]
     lines = [_line(head), _line([" --- ", *[" ---: "] * (len(head) - 1)])]
     for row in rows:
-        cells = {column(contender): _ratio(row.ratios(contender)) for contender in row.contenders[1:]}
+        cells = {column(contender): _ratio(row, contender) for contender in row.contenders[1:]}
         ours = f"{_number(Spread.of(row.values(OURS)).median)} {row.unit}"
-        more = [_share(row), _difference(row)]
+        share = _share(row)
+        more = ["" if share is None else f"{share:.0%}", _difference(row)]
         lines.append(_line([row.work, ours, *(cells.get(name, "") for name in shown), *more]))
     notes = [f"- {row.work}: {row.note}" for row in rows if row.note]
     return "\n".join([*lines, *([""] if notes else []), *notes]) + "\n"
@@ -84,7 +80,8 @@ def page(results: Mapping[str, Measured]) -> str:
             "# neuralmon beside PyTorch and plain JAX",
             "",
             "How many times faster neuralmon is: above 1 it is ahead. Medians of ratios within rounds, and their range "
-            "in brackets.",
+            "in brackets. 1.2 of 1.7: a step that took no time but for its multiplications and additions, at the speed "
+            "of a large matrix product, would be 1.7 times as fast as the other's.",
             "",
             table(results),
             "![ratios](benchmarks.png)",
@@ -101,16 +98,18 @@ def _machine(one: Measured) -> str:
     return f"{one.machine['processor']}, {one.machine['cores']} cores, Python {one.machine['python']}, {versions}"
 
 
-def _ratio(ratios: Sequence[float]) -> str:
-    spread = Spread.of(ratios)
-    return f"{spread.median:.2f} ({spread.low:.2f} - {spread.high:.2f})"
+def _ratio(row: Row, contender: str) -> str:
+    spread, share = Spread.of(row.ratios(contender)), _share(row)
+    most = f" of {spread.median / share:.2f}" if share and column(contender) in (FIRST, COMPILED) else ""
+    return f"{spread.median:.2f}{most} ({spread.low:.2f} - {spread.high:.2f})"
 
 
-def _share(row: Row) -> str:
+def _share(row: Row) -> float | None:
+    """Returns which part of what matrix products reach here our rate is, where it is known."""
     if "peak_flops" not in row.details:
-        return ""
+        return None
     rate = Spread.of(row.values(OURS)).median
-    return f"{rate * row.details['flops_per_example'] / row.details['peak_flops']:.0%}"
+    return float(rate * row.details["flops_per_example"] / row.details["peak_flops"])
 
 
 def _difference(row: Row) -> str:

@@ -66,7 +66,7 @@ def results():
 def test_the_table_has_median_range_share_and_losses(results):
     lines = report.table(results).splitlines()
     assert lines[0].split(" | ")[2:5] == ["against PyTorch", "against torch.compile", "against Flax loop"]
-    assert lines[2] == "| MLP | 6.5 examples/s |  | 0.50 (0.50 - 0.50) | 2.50 (2.00 - 3.00) | 6% | 2e-06 |"
+    assert lines[2] == "| MLP | 6.5 examples/s |  | 0.50 of 7.69 (0.50 - 0.50) | 2.50 (2.00 - 3.00) | 6% | 2e-06 |"
     assert lines[3] == "| checkpoint | 0.1 s | 20.00 (20.00 - 20.00) |  |  |  |  |"
     assert lines[-1] == "- checkpoint: a note"
 
