@@ -1,6 +1,5 @@
 // Scaled dot-product attention of float32 and its gradients, without a matrix of all queries and keys. One unit of work
-// is one head of one example. Axes in front of the batch's are those that are mapped, of size 1 where one array serves
-// all of them.
+// is one head of one example.
 #include <cstdint>
 #include <vector>
 
@@ -25,34 +24,19 @@ long ceil_div(long a, long b) { return (a + b - 1) / b; }
 
 struct Problem {
   Sizes sizes;
-  std::vector<long> examples;  // the axes up to the batch's, in full
   long units;
 
-  Problem(Dimensions query, Dimensions key, Dimensions outputs) {
-    const size_t leading = query.size() - 3;
-    sizes = {query[leading], key[leading], query[leading + 1], query[leading + 2], outputs[leading + 2]};
-    examples.assign(outputs.begin(), outputs.begin() + leading);
-    units = sizes.heads;
-    for (long size : examples) units *= size;
-  }
+  Problem(Dimensions query, Dimensions key, Dimensions value)
+      : sizes{query[1], key[1], query[2], query[3], value[3]}, units(query[0] * query[2]) {}
+
   double operations() const {
     return 2.0 * units * sizes.queries * sizes.keys * (sizes.dim + sizes.value_dim);
   }
-  // Which of an array's examples belongs to one of all examples.
-  long example(Dimensions of, long index) const {
-    long at = 0, step = 1;
-    for (long axis = examples.size() - 1; axis >= 0; --axis) {
-      if (of[axis] != 1) at += index % examples[axis] * step;
-      index /= examples[axis], step *= of[axis];
-    }
-    return at;
-  }
-  // Where the head of a unit begins in an array [..., time, heads, dim].
+  // Where the head of a unit begins in an array [batch, time, heads, dim].
   template <typename Buffer>
   float* head(const Buffer& of, long unit) const {
     const auto dims = of.dimensions();
-    const long leading = examples.size(), dim = dims[leading + 2];
-    return of.typed_data() + (example(dims, unit / sizes.heads) * dims[leading] * sizes.heads + unit % sizes.heads) * dim;
+    return of.typed_data() + (unit / sizes.heads * dims[1] * sizes.heads + unit % sizes.heads) * dims[3];
   }
 };
 
@@ -60,14 +44,11 @@ struct Problem {
 class Visibility {
  public:
   Visibility(ffi::ThreadPool& pool, const Problem& problem, const Mask& mask)
-      : problem_(problem), dims_(mask.dimensions()) {
-    const long leading = problem.examples.size(), keys = problem.sizes.keys, width = kernels().queries;
-    heads_ = dims_[leading];
-    const long queries = dims_[leading + 1];
-    const bool one_key = dims_[leading + 2] == 1;
+      : problem_(problem), examples_(mask.dimensions()[0]), heads_(mask.dimensions()[1]) {
+    const long queries = mask.dimensions()[2], keys = problem.sizes.keys, width = kernels().queries;
+    const bool one_key = mask.dimensions()[3] == 1;
     blocks_ = ceil_div(queries, width);
-    long masks = heads_;
-    for (long axis = 0; axis < leading; ++axis) masks *= dims_[axis];
+    const long masks = examples_ * heads_;
     seen_.resize(masks * blocks_);
     unsigned* all_bits = kept<unsigned, 0>(masks * blocks_ * keys);
     const unsigned full = width == 32 ? ~0u : (1u << width) - 1;
@@ -98,20 +79,19 @@ class Visibility {
   // Of the first block of a unit's queries, and how far it is from there to the next block's.
   const Seen* of(long unit) const {
     const long heads = problem_.sizes.heads;
-    const long head = heads_ == 1 ? 0 : unit % heads;
-    return &seen_[(problem_.example(dims_, unit / heads) * heads_ + head) * blocks_];
+    const long example = examples_ == 1 ? 0 : unit / heads, head = heads_ == 1 ? 0 : unit % heads;
+    return &seen_[(example * heads_ + head) * blocks_];
   }
   long step() const { return blocks_ == ceil_div(problem_.sizes.queries, kernels().queries) ? 1 : 0; }
 
  private:
   const Problem& problem_;
-  Dimensions dims_;
-  long heads_, blocks_;
+  long examples_, heads_, blocks_;
   std::vector<Seen> seen_;
 };
 
 ffi::Error forward(ffi::ThreadPool pool, Input query, Input key, Input value, Mask mask, Output outputs, Output lse) {
-  const Problem problem(query.dimensions(), key.dimensions(), outputs->dimensions());
+  const Problem problem(query.dimensions(), key.dimensions(), value.dimensions());
   if (problem.units == 0 || problem.sizes.queries == 0) return ffi::Error::Success();
   const Visibility seen(pool, problem, mask);
   const long blocks = ceil_div(problem.sizes.queries, kernels().queries);
@@ -130,15 +110,13 @@ ffi::Error forward(ffi::ThreadPool pool, Input query, Input key, Input value, Ma
 
 ffi::Error backward(ffi::ThreadPool pool, Input query, Input key, Input value, Mask mask, Input outputs, Input lse,
                     Input gradient, Output query_gradient, Output key_gradient, Output value_gradient) {
-  Problem problem(query.dimensions(), key.dimensions(), value_gradient->dimensions());
+  const Problem problem(query.dimensions(), key.dimensions(), value.dimensions());
   if (problem.units == 0) return ffi::Error::Success();
   const Visibility seen(pool, problem, mask);
   in_parallel(pool, problem.units, 2.5 * problem.operations(), [&](long unit) {
-    const long heads = problem.sizes.heads;
-    const long lse_head = problem.example(lse.dimensions(), unit / heads) * heads + unit % heads;
     const Backward call{problem.sizes, problem.head(query, unit), problem.head(key, unit), problem.head(value, unit),
                         seen.of(unit), seen.step(), problem.head(outputs, unit),
-                        lse.typed_data() + lse_head * problem.sizes.queries, problem.head(gradient, unit),
+                        lse.typed_data() + unit * problem.sizes.queries, problem.head(gradient, unit),
                         problem.head(*query_gradient, unit), problem.head(*key_gradient, unit),
                         problem.head(*value_gradient, unit)};
     kernels().backward(call, kept<float, 0>(kernels().backward_floats(problem.sizes)));

@@ -28,7 +28,7 @@ def forward(
     mask = _checked(mask, query, key, value)
     batch, time, heads, _ = query.shape
     results = (_float32(batch, time, heads, value.shape[-1]), _float32(batch, heads, time))
-    outputs, lse = jax.ffi.ffi_call("neuralmon_attention", results, vmap_method="expand_dims")(query, key, value, mask)
+    outputs, lse = jax.ffi.ffi_call("neuralmon_attention", results)(query, key, value, mask)
     return outputs, lse
 
 
@@ -54,7 +54,7 @@ def backward(
     """
     mask = _checked(mask, query, key, value, outputs, lse, gradient)
     results = tuple(_float32(*array.shape) for array in (query, key, value))
-    call = jax.ffi.ffi_call("neuralmon_attention_gradients", results, vmap_method="expand_dims")
+    call = jax.ffi.ffi_call("neuralmon_attention_gradients", results)
     query_gradient, key_gradient, value_gradient = call(query, key, value, mask, outputs, lse, gradient)
     return query_gradient, key_gradient, value_gradient
 

@@ -41,7 +41,7 @@ def forward(
         *((matrix, (columns // 4, columns)), (hidden_before, state), (cell_before, state)),
     )
     results = _float32(time, *state), _float32(time, *state), _float32(time, batch, columns)
-    call = jax.ffi.ffi_call("neuralmon_lstm", results, vmap_method="sequential")
+    call = jax.ffi.ffi_call("neuralmon_lstm", results)
     hidden, cell, gates = call(projected, matrix, hidden_before, cell_before, reverse=reverse)
     return hidden, cell, gates
 
@@ -91,7 +91,7 @@ def backward(
         *((array, state) for array in (hidden_before, cell_before, last_hidden_gradient, last_cell_gradient)),
     )
     results = tuple(_float32(*shape) for shape in ((time, batch, columns), matrix.shape, state, state))
-    call = jax.ffi.ffi_call("neuralmon_lstm_gradients", results, vmap_method="sequential")
+    call = jax.ffi.ffi_call("neuralmon_lstm_gradients", results)
     given = gates, hidden, cell, hidden_before, cell_before, matrix
     d_projected, d_matrix, d_hidden, d_cell = call(
         *given, hidden_gradient, last_hidden_gradient, last_cell_gradient, reverse=reverse
