@@ -22,6 +22,9 @@ def attention(
     there, the weights never leave the cache: outputs and gradients are computed block by block (Dao et al.,
     "FlashAttention", NeurIPS 2022).
     """
+    if value.shape[:3] != key.shape[:3]:
+        what = f"values (batch, time, heads, dim) {value.shape} do not fit keys {key.shape}"
+        raise ValueError(f"attention: {what}: they may differ in their dim only")
     types = {query.dtype, key.dtype, value.dtype}
     if is_reference() or not available() or types != {jnp.dtype(jnp.float32)}:
         return _plain(query, key, value, mask)

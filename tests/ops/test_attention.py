@@ -83,3 +83,9 @@ def test_half_precision_keeps_its_type():
     function, operands = CASES["attention"]
     half = [jnp.asarray(operand, jnp.bfloat16) for operand in operands]
     assert function(*half).dtype == jnp.bfloat16
+
+
+def test_values_are_those_of_the_keys():
+    query, key, value = CASES["attention"][1]
+    with pytest.raises(ValueError, match=r"values .* \(2, 6, 3, 6\) do not fit keys \(2, 7, 3, 4\)"):
+        ops.attention(query, key, value[:, :6])
