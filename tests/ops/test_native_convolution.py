@@ -1,6 +1,5 @@
 """The native operations: the same numbers as NumPy's, wherever JAX can put it."""
 
-import functools
 import hashlib
 import os
 import subprocess
@@ -12,7 +11,6 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import PartitionSpec
 from ops.convolutions import draw, layout, numpy_convolve
 
 from neuralmon import ops
@@ -171,29 +169,3 @@ def test_the_bits_do_not_depend_on_the_number_of_threads():
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([tests, *sys.path])}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert done.stdout.strip() == digest() == digest(), done.stderr
-
-
-@pytest.mark.slow
-def test_within_shard_map_it_is_called_on_each_device():
-    if jax.device_count() < 2:  # the number of devices is a process's
-        node = f"{__file__}::test_within_shard_map_it_is_called_on_each_device"
-        environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "2"}
-        command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-m", "slow", node]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
-        assert "1 passed" in done.stdout, done.stdout + done.stderr
-        return
-    mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
-    x, k = draw(4, 8, 8, 6), draw(3, 3, 6, 4)
-    whole = jax.grad(lambda k, x: (convolve(x, k) ** 2).sum())
-    cut = PartitionSpec("data")
-
-    @functools.partial(jax.shard_map, mesh=mesh, in_specs=(PartitionSpec(), cut), out_specs=PartitionSpec())
-    def shared(k, x):
-        return whole(k, x)  # the kernel is the same on all devices: its gradient is summed over them
-
-    compiled = jax.jit(shared).lower(k, x).compile()
-    assert calls(compiled) == 2
-    np.testing.assert_allclose(compiled(k, x), whole(k, x), rtol=1e-4, atol=1e-4)
-    # What XLA cuts is left to XLA, which could not cut a call.
-    over = jax.sharding.NamedSharding(mesh, cut)
-    assert calls(jax.jit(whole).lower(k, jax.device_put(x, over)).compile()) == 0
