@@ -16,9 +16,9 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from neuralmon.ops import convolution_forms as forms
-from neuralmon.ops import native
 from neuralmon.ops.convolution_forms import Window
 from neuralmon.ops.native.choice import varying_alike
+from neuralmon.ops.native.convolution import lowering
 from neuralmon.ops.reference import is_reference
 
 
@@ -187,7 +187,7 @@ def _define(
     batching.primitive_batchers[primitive] = functools.partial(_batched, functools.partial(_bind, primitive))
     for platform, form in ((None, plain), ("cpu", fast)):
         in_xla = mlir.lower_fun(_each_map(form), multiple_results=False)
-        rule = native.lowering(primitive.name, in_xla) if platform == "cpu" else in_xla
+        rule = lowering(primitive.name, in_xla) if platform == "cpu" else in_xla
         mlir.register_lowering(primitive, rule, platform=platform)
 
 

@@ -8,14 +8,10 @@ it is missing, does not fit or is switched off (NEURALMON_NATIVE=0) XLA's own op
 import ctypes
 import functools
 import os
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
-from jax.interpreters import mlir
 
 from neuralmon.ops.native import files
 
@@ -56,35 +52,6 @@ def _loaded() -> tuple[str, str]:
         return library.neuralmon_level().decode(), ""
     except Exception as error:  # whatever is wrong with it, there is another form
         return "", f"{file.name} does not load: {' '.join(str(error).split())}"
-
-
-def lowering(name: str, in_xla: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns the rule that lowers a convolution for CPU: to the native function `name` where that can be."""
-
-    def rule(ctx: mlir.LoweringRuleContext, *operands: Any, **params: Any) -> Sequence[Any]:
-        if not available() or not _covers(ctx, **params):
-            return in_xla(ctx, *operands, **params)
-        window = params["window"]
-        low = [pair[0] for pair in window.padding]
-        numbers = np.array([*window.strides, *low, *window.lhs_dilation, *window.rhs_dilation], np.int64)
-        attributes = {"transposed": params["transposed"]} if "transposed" in params else {}
-        return jax.ffi.ffi_lowering(name)(ctx, *operands, window=numbers, **attributes)
-
-    return rule
-
-
-def _covers(ctx: mlir.LoweringRuleContext, window: Any, transposed: bool = False, spatial: Any = None) -> bool:
-    del transposed
-    operands: Sequence[Any] = ctx.avals_in
-    kernel = spatial or operands[1].shape[1:-2]
-    return (
-        all(aval.dtype == jnp.float32 for aval in operands)
-        and len(kernel) == 2
-        and (spatial is None or max(window.lhs_dilation) == 1)
-        # A matrix product, of which XLA makes the most.
-        and (max(*kernel, *window.strides, *window.lhs_dilation) > 1 or bool(np.any(window.padding)))
-        and on_one_device(ctx.module_context)
-    )
 
 
 def on_one_device(module: Any) -> bool:
