@@ -23,6 +23,8 @@ from neuralmon.data.tables.csv_dataset import Csv
 from neuralmon.data.tables.iris import Iris
 from neuralmon.data.tables.moons import Moons
 from neuralmon.data.tables.sunspots import Sunspots
+from neuralmon.data.text.language_data import TextDataset, TextFacts
+from neuralmon.data.text.texts import Shakespeare, TextFile, TextFolder
 from neuralmon.data.text.tokenizers import BytePair, Characters, Gpt2, Tokenizer, Words
 from neuralmon.data.text.vocabularies import BytePairVocabulary, CharacterVocabulary, Vocabulary, WordVocabulary
 from neuralmon.data.text.words import ShakespeareWords
@@ -58,12 +60,17 @@ __all__ = [
     "RandomSplit",
     "Rotate",
     "Rows",
+    "Shakespeare",
     "ShakespeareWords",
     "Shift",
     "Spec",
     "Split",
     "Sunspots",
     "TableColumn",
+    "TextDataset",
+    "TextFacts",
+    "TextFile",
+    "TextFolder",
     "Tfds",
     "Tokenizer",
     "Vocabulary",

@@ -30,8 +30,14 @@ class Split(abc.ABC):
     def order(self, size: int) -> np.ndarray:
         """Returns the rows 0 ... size - 1 in the order in which training, validation and test rows are cut off."""
 
-    def rows(self, size: int, test: bool = True, validation: bool = True) -> dict[str, np.ndarray]:
-        """Returns the rows of each split, ascending; no "test" or "validation" if False, for data that has its own.
+    def counts(self, size: int, test: bool = True, validation: bool = True, of: str = "rows") -> dict[str, int]:
+        """Returns the number of rows of each split; no "test" or "validation" if False, for data that has its own.
+
+        Args:
+          size: number of rows in all.
+          test: whether there is a test split.
+          validation: whether there is a validation split.
+          of: what is counted, for messages.
 
         Raises:
           RequestError: a split would have no row.
@@ -43,8 +49,13 @@ class Split(abc.ABC):
         counts = {name: round(share * size) for name, share in shares.items() if share > 0}
         counts = {"train": size - sum(counts.values()), **counts}
         if empty := [name for name, count in counts.items() if count < 1]:
-            advice = "give more rows, or change dataset.split"
-            raise RequestError(f"{size} rows are too few: none is left for {empty[0]} ({wanted}); {advice}")
+            advice = f"give more {of}, or change dataset.split"
+            raise RequestError(f"{size} {of} are too few: none is left for {empty[0]} ({wanted}); {advice}")
+        return counts
+
+    def rows(self, size: int, test: bool = True, validation: bool = True) -> dict[str, np.ndarray]:
+        """Returns the rows of each split, ascending (see `counts`)."""
+        counts = self.counts(size, test, validation)
         ends = np.cumsum(list(counts.values()))[:-1]
         return {name: np.sort(rows) for name, rows in zip(counts, np.split(self.order(size), ends), strict=True)}
 

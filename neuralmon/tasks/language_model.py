@@ -24,6 +24,8 @@ class LanguageModel:
 
     The loss is the softmax cross-entropy of a token, averaged over all tokens that are no padding, whatever the lengths
     of the texts they are in. Its exponential is the perplexity: how many tokens, all as likely, would be as uncertain.
+    A negative target is none and does not count. Where the batch says in "characters" (batch, time) how many characters
+    each target stands for, evaluations report bits a character, by which different vocabularies can be compared.
 
     Attributes:
       label_smoothing: probability that is taken off the true token and spread evenly over all (see `Classification`).
@@ -40,10 +42,8 @@ class LanguageModel:
     def loss(self, outputs: Float[Array, "batch time vocab_size"], batch: Batch) -> tuple[tuple[Array, Array], Sums]:
         """See `Task.loss`."""
         targets = batch["targets"]
-        weights = jnp.broadcast_to(batch["weights"][:, None], targets.shape)
-        if self.pad_id is not None:
-            weights = jnp.where(targets == self.pad_id, 0.0, weights)
-        losses = softmax_cross_entropy(outputs, targets, self.label_smoothing)
+        weights = self._weights(batch)
+        losses = softmax_cross_entropy(outputs, jnp.maximum(targets, 0), self.label_smoothing)
         loss_sum, count = (losses * weights).sum(), weights.sum()
         correct = ((jnp.argmax(outputs, axis=-1) == targets) * weights).sum()
         return (loss_sum, count), {"loss": (loss_sum, count), "accuracy": (correct, count)}
@@ -52,17 +52,28 @@ class LanguageModel:
         """See `Task.metrics`. "nats" is the loss without smoothing, which the perplexity is made of."""
         (_, count), sums = self.loss(outputs, batch)
         plain = dataclasses.replace(self, label_smoothing=0.0).loss(outputs, batch)[0]
-        return {**sums, "nats": (plain[0], count)}
+        sums = {**sums, "nats": (plain[0], count)}
+        if "characters" in batch:
+            sums["characters"] = ((batch["characters"] * self._weights(batch)).sum(), count)
+        return sums
+
+    def _weights(self, batch: Batch) -> Float[Array, "batch time"]:
+        targets = batch["targets"]
+        counts = targets >= 0 if self.pad_id is None else (targets >= 0) & (targets != self.pad_id)
+        return jnp.where(counts, batch["weights"][:, None], 0.0)
 
     def report(self, sums: Mapping[str, tuple[np.ndarray, np.ndarray]], spec: Spec) -> dict[str, Any]:
-        """Returns loss, accuracy and, from evaluations, perplexity and bits a token."""
+        """Returns loss, accuracy and, from evaluations, perplexity, bits a token and, if known, bits a character."""
         result = {name: float(mean(sums[name])) for name in ("loss", "accuracy")}
         if "nats" not in sums:
             return result
         nats = float(mean(sums["nats"]))
         # Beyond what a float can hold it is a diverged model, not an error.
         perplexity = math.exp(nats) if nats < 700 else math.inf
-        return {**result, "perplexity": perplexity, "bits_per_token": nats / math.log(2)}
+        result |= {"perplexity": perplexity, "bits_per_token": nats / math.log(2)}
+        if "characters" in sums:
+            result["bits_per_character"] = result["bits_per_token"] / float(mean(sums["characters"]))
+        return result
 
     def predict(self, outputs: Float[Array, "batch time vocab_size"], spec: Spec) -> dict[str, Array]:
         """Returns `token` (batch, time), the likeliest at each place, and `probability` (batch, time), what it has."""
@@ -71,14 +82,15 @@ class LanguageModel:
 
     def check(self, outputs: jax.ShapeDtypeStruct, spec: Spec) -> str | None:
         """See `Task.check`."""
-        targets = target_shape(spec)
-        if spec.vocab_size is None or targets is None or len(targets) != 1:
+        shape, targets = output_shape(outputs), target_shape(spec)
+        if spec.vocab_size is None or (targets is not None and len(targets) != 1):
             return f"LanguageModel needs data made of tokens, with targets (time,); this data has {targets}"
-        shape = output_shape(outputs)
-        if shape is None or shape[1:] != (*targets, spec.vocab_size):
+        time = "time" if targets is None else targets[0]
+        fits = shape is not None and len(shape) == 3 and shape[2] == spec.vocab_size
+        if not fits or shape is None or time not in ("time", shape[1]):
             return (
-                f"LanguageModel of {spec.vocab_size} tokens needs outputs of shape (batch, {targets[0]}, "
-                f"{spec.vocab_size}); the model's are {said(outputs)}"
+                f"LanguageModel of {spec.vocab_size} tokens needs outputs of shape (batch, {time}, {spec.vocab_size}); "
+                f"the model's are {said(outputs)}"
             )
         return None
 

@@ -64,3 +64,21 @@ def test_outputs_that_do_not_fit_are_refused(shape):
 def test_data_without_tokens_is_refused():
     spec = nm.data.Spec(SPEC.features, SPEC.sizes)
     assert "made of tokens" in nm.tasks.LanguageModel().check(jax.ShapeDtypeStruct((3, 4, 5), np.float32), spec)
+
+
+def test_targets_below_zero_do_not_count():
+    task = nm.tasks.LanguageModel()
+    targets = np.where(np.arange(4) < 2, TARGETS, -1)
+    part = {"targets": targets, "weights": BATCH["weights"]}
+    got = task.report(jax.tree.map(np.asarray, task.metrics(LOGITS, part)), SPEC)
+    counted = np.array([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]], float)
+    assert got["loss"] == pytest.approx(by_hand(counted), rel=1e-6)
+    assert "bits_per_character" not in got
+
+
+def test_bits_a_character_are_those_of_all_tokens_over_all_characters():
+    task = nm.tasks.LanguageModel()
+    characters = np.array([[1, 2, 0, 3], [1, 1, 1, 5], [9, 9, 9, 9]], np.float32)
+    got = task.report(jax.tree.map(np.asarray, task.metrics(LOGITS, {**BATCH, "characters": characters})), SPEC)
+    counted = np.array([[1, 1, 1, 1], [1, 1, 1, 1], [0, 0, 0, 0]], float)
+    assert got["bits_per_character"] == pytest.approx(by_hand(counted) * 8 / 14 / np.log(2), rel=1e-6)

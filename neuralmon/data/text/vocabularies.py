@@ -65,6 +65,13 @@ class Vocabulary(abc.ABC):
         """The token of what is not known; None: there is none."""
         return self.special.get(UNKNOWN)
 
+    def token_characters(self) -> np.ndarray | None:
+        """Returns how many characters of text each token stands for, (size,); None: decoding does not give them back.
+
+        Over a text they add up to its characters: of a character in several tokens, the first has it.
+        """
+        return None
+
     def label(self, token: int) -> str:
         """Returns a token as a person reads it on its own, special ones too."""
         names = {number: name for name, number in self.special.items()}
@@ -113,6 +120,11 @@ class CharacterVocabulary(Vocabulary):
         """See `Vocabulary.decode`; what is unknown is U+FFFD."""
         places = self._text(ids) - len(self.special)
         return "".join(self.characters[place] if place >= 0 else "\ufffd" for place in places.tolist())
+
+    def token_characters(self) -> np.ndarray:
+        """See `Vocabulary.token_characters`."""
+        none = [number for name, number in self.special.items() if name != UNKNOWN]
+        return ~np.isin(np.arange(self.size), none)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -178,6 +190,12 @@ class BytePairVocabulary(Vocabulary):
         """See `Vocabulary.decode`; bytes that are no UTF-8 become U+FFFD."""
         spelt = _bytes(self.tokens, frozenset(self.special.values()))
         return b"".join(spelt[number] for number in self._text(ids).tolist()).decode("utf-8", errors="replace")
+
+    def token_characters(self) -> np.ndarray:
+        """See `Vocabulary.token_characters`."""
+        spelt = _bytes(self.tokens, frozenset(self.special.values()))
+        # In UTF-8 all bytes of a character but the first are 10......
+        return np.array([sum(byte & 0xC0 != 0x80 for byte in token) for token in spelt])
 
 
 def words_of(text: str, lowercase: bool) -> list[str]:
