@@ -4,6 +4,7 @@ from typing import Any
 
 import flax.linen as nn
 import flax.struct
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -47,6 +48,14 @@ class KeyValueCache:
             self.value.at[example, :, places].set(value.astype(self.value.dtype), mode="drop"),
             self.lengths + key.shape[1],
         )
+
+    def select(self, examples: Int[Array, " selected"]) -> "KeyValueCache":
+        """Returns the cache of these examples, in this order and as often as they are named.
+
+        Caches of several layers may be stacked: the example is the last axis of `lengths`.
+        """
+        axis = self.lengths.ndim - 1
+        return jax.tree.map(lambda leaf: jnp.take(leaf, examples, axis, mode="clip"), self)
 
     @property
     def max_length(self) -> int:
@@ -156,6 +165,18 @@ class MultiHeadAttention(nn.Module):
             name="out",
         )
         return out(heads), cache
+
+
+def select_examples(tree: Any, examples: Int[Array, " selected"]) -> Any:
+    """Returns what a model keeps of its examples, for these, in this order and as often as they are named.
+
+    Whatever in `tree` has a method `select`, such as `KeyValueCache`, does it itself; arrays have the example first.
+    """
+
+    def selected(node: Any) -> Any:
+        return node.select(examples) if hasattr(node, "select") else jnp.take(node, examples, axis=0, mode="clip")
+
+    return jax.tree.map(selected, tree, is_leaf=lambda node: hasattr(node, "select"))
 
 
 def padding_mask(real: Bool[Array, "batch key"]) -> Bool[Array, "batch 1 1 key"]:

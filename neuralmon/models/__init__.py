@@ -1,6 +1,8 @@
 """Architectures: one file each, pure Flax Linen modules that need nothing else of neuralmon."""
 
 from neuralmon.layers import Sequential
+from neuralmon.models.beam_search import beam_search as beam_search
+from neuralmon.models.beam_search import translate as translate
 from neuralmon.models.bert import BERT, bert_base, bert_large
 from neuralmon.models.captioner import Captioner
 from neuralmon.models.cnn import CNN, pokemon_cnn

@@ -136,6 +136,10 @@ class Captioner(nn.Module):
             logits = jnp.where(own.has_room(tokens.shape[1])[:, :, None], logits, jnp.nan)
         return logits, cache
 
+    def memorize(self, images: Float[Array, "batch height width channels"]) -> tuple[Caches, None]:
+        """Returns what `decode` looks at while it writes: `project_memory` of `encode`, of which nothing is masked."""
+        return self.project_memory(self.encode(images)), None
+
     def project_memory(self, memory: Float[Array, "batch places width"]) -> Caches:
         """Returns each layer's keys and values of the memory, for `decode` to take instead of it."""
         return self.decoder.project_memory(memory)

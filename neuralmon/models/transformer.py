@@ -158,6 +158,13 @@ class Transformer(nn.Module):
             logits = jnp.where(own.has_room(tokens.shape[1])[:, :, None], logits, jnp.nan)
         return logits, cache
 
+    def memorize(
+        self, source: Int[Array, "batch source_time"]
+    ) -> tuple[Caches, Bool[Array, "batch 1 1 source_time"] | None]:
+        """Returns what `decode` looks at while it writes: `project_memory` of `encode`, and the mask."""
+        memory, mask = self.encode(source)
+        return self.project_memory(memory), mask
+
     def project_memory(self, memory: Float[Array, "batch source_time width"]) -> Caches:
         """Returns each decoder layer's keys and values of the memory, for `decode` to take instead of it."""
         return self.decoder.project_memory(memory)
