@@ -73,6 +73,8 @@ class Spec:
         metrics and predictions can be given in the data's own units; one number for each target, or () for none.
       target_stddev: what `prepare` divides numeric targets by; as many as in `target_mean`.
       vocab_size: number of different tokens, where examples are made of tokens; None where they are not.
+      source_vocab_size: number of different tokens of what a sequence is made from, where those have numbers of their
+        own; None where they do not.
     """
 
     features: Mapping[str, jax.ShapeDtypeStruct]
@@ -81,6 +83,7 @@ class Spec:
     target_mean: tuple[float, ...] = ()
     target_stddev: tuple[float, ...] = ()
     vocab_size: int | None = None
+    source_vocab_size: int | None = None
 
     @property
     def num_classes(self) -> int | None:

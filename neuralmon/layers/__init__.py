@@ -1,7 +1,15 @@
 """Pure Linen layers and initialisers shared by several models."""
 
 from neuralmon.layers.activations import gelu_exact
-from neuralmon.layers.attention import KeyValueCache, MultiHeadAttention, causal_mask, padding_mask, select_examples
+from neuralmon.layers.attention import (
+    KeyValueCache,
+    MultiHeadAttention,
+    causal_mask,
+    padding_mask,
+    segment_mask,
+    segment_places,
+    select_examples,
+)
 from neuralmon.layers.building_blocks import AvgPool, Conv, Dense, Flatten, GlobalAveragePool, MaxPool, Output
 from neuralmon.layers.conditioning import inputs_and_labels
 from neuralmon.layers.dropout import Dropout
@@ -90,6 +98,8 @@ __all__ = [
     "ones",
     "orthogonal",
     "padding_mask",
+    "segment_mask",
+    "segment_places",
     "select_examples",
     "sinusoidal_positions",
     "step",

@@ -167,6 +167,18 @@ class MultiHeadAttention(nn.Module):
         return out(heads), cache
 
 
+def segment_mask(queries: Int[Array, "batch query"], keys: Int[Array, "batch key"]) -> Bool[Array, "batch 1 query key"]:
+    """Returns the mask that lets each place look at those of the same number: texts packed into one row stay apart."""
+    return (queries[:, :, None] == keys[:, None, :])[:, None]
+
+
+def segment_places(segments: Int[Array, "batch time"]) -> Int[Array, "batch time"]:
+    """Returns how far behind the first place of its segment each place stands."""
+    places = jnp.arange(segments.shape[1])[None]
+    first = segments != jnp.pad(segments, ((0, 0), (1, 0)), constant_values=-1)[:, :-1]
+    return places - jax.lax.cummax(jnp.where(first, places, 0), axis=1)
+
+
 def select_examples(tree: Any, examples: Int[Array, " selected"]) -> Any:
     """Returns what a model keeps of its examples, for these, in this order and as often as they are named.
 

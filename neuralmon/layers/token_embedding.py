@@ -46,9 +46,15 @@ class TokenEmbedding(nn.Module):
         self.sum_dropout = Dropout(self.dropout)
 
     def __call__(
-        self, tokens: Int[Array, "batch time"], cache: KeyValueCache | None = None, train: bool = False
+        self,
+        tokens: Int[Array, "batch time"],
+        cache: KeyValueCache | None = None,
+        train: bool = False,
+        places: Int[Array, "batch time"] | None = None,
     ) -> Float[Array, "batch time width"]:
-        """Returns the tokens' vectors; the first token stands behind what `cache` holds.
+        """Returns the tokens' vectors; `places` says where each stands, None: one behind the other.
+
+        The first token stands behind what `cache` holds.
 
         Raises:
           ValueError: these are no tokens, or more than a learned table or the cache has places, or of other examples.
@@ -64,7 +70,8 @@ class TokenEmbedding(nn.Module):
         if self.positions == "learned" and room > self.max_length:
             what = f"the positions are learned for {self.max_length} places, fewer than {room}"
             raise ValueError(f"{what}: raise max_length, or use positions=sinusoidal")
-        places = jnp.arange(time)[None] + (0 if cache is None else cache.lengths[:, None])
+        if places is None:
+            places = jnp.arange(time)[None] + (0 if cache is None else cache.lengths[:, None])
         if self.positions == "learned":
             position = self.position(places)
         else:

@@ -19,6 +19,8 @@ from neuralmon.layers import (
     causal_mask,
     glorot_uniform,
     padding_mask,
+    segment_mask,
+    segment_places,
     zeros,
 )
 
@@ -111,37 +113,54 @@ class Transformer(nn.Module):
 
         Args:
           inputs: "source" (batch, source_time) and "target" (batch, target_time), which begins with a start token.
+            Several short pairs may be packed into one row: then "source_segments" and "target_segments", of the same
+            shapes, number them from 1, and are 0 for padding; each pair is computed as if it were alone.
           train: whether dropout acts.
 
         Raises:
           ValueError: these are no such inputs, or longer than learned positions; `vocab_size` is None.
         """
-        if not isinstance(inputs, Mapping) or set(inputs) != {"source", "target"}:
+        packed = {"source_segments", "target_segments"}
+        if not isinstance(inputs, Mapping) or set(inputs) - packed != {"source", "target"}:
             given = sorted(inputs) if isinstance(inputs, Mapping) else type(inputs).__name__
             raise ValueError(f'Transformer takes {{"source": tokens, "target": tokens}}, not {given}')
-        memory, source_mask = self.encode(inputs["source"], train)
-        return self.decode(inputs["target"], memory, source_mask, train=train)[0]
+        if len(packed & set(inputs)) == 1:
+            raise ValueError("Transformer takes source_segments and target_segments, or none of them")
+        segments = inputs.get("target_segments")
+        memory, source_mask = self.encode(inputs["source"], train, inputs.get("source_segments"))
+        if segments is not None:
+            source_mask = segment_mask(segments, inputs["source_segments"])
+        return self.decode(inputs["target"], memory, source_mask, train=train, segments=segments)[0]
 
     def encode(
-        self, source: Int[Array, "batch source_time"], train: bool = False
-    ) -> tuple[Float[Array, "batch source_time width"], Bool[Array, "batch 1 1 source_time"] | None]:
-        """Returns the encoder's outputs, the decoder's memory, and the mask that hides padding among them."""
-        mask = None if self.pad_id is None else padding_mask(source != self.pad_id)
+        self,
+        source: Int[Array, "batch source_time"],
+        train: bool = False,
+        segments: Int[Array, "batch source_time"] | None = None,
+    ) -> tuple[Float[Array, "batch source_time width"], Bool[Array, "batch 1 #source_time source_time"] | None]:
+        """Returns the encoder's outputs, the decoder's memory, and the mask that hides padding among them.
+
+        With `segments` it hides all that is of another segment, (batch, 1, source_time, source_time).
+        """
+        mask, places = None if self.pad_id is None else padding_mask(source != self.pad_id), None
+        if segments is not None:
+            mask, places = segment_mask(segments, segments), segment_places(segments)
         embedding = self.embedding if self.share_embeddings == "all" else self.source_embedding
-        return self.encoder(embedding(source, train=train), mask, train=train)[0], mask
+        return self.encoder(embedding(source, train=train, places=places), mask, train=train)[0], mask
 
     def decode(
         self,
         tokens: Int[Array, "batch time"],
         memory: Float[Array, "batch source_time width"] | Caches,
-        source_mask: Bool[Array, "batch 1 1 source_time"] | None = None,
+        source_mask: Bool[Array, "batch 1 #time source_time"] | None = None,
         cache: Caches | None = None,
         train: bool = False,
+        segments: Int[Array, "batch time"] | None = None,
     ) -> tuple[Float[Array, "batch time vocab_size"], Caches | None]:
         """Returns the logits of what follows each token, and the cache with these tokens read.
 
-        Without a cache `tokens` is the whole target. With one it is what follows the tokens read before; places for
-        which the cache has no room get NaN.
+        Without a cache `tokens` is the whole target, of several pairs where there are `segments`. With one it is what
+        follows the tokens read before; places for which the cache has no room get NaN.
 
             memory, mask = model.apply(variables, source, method="encode")
             memory = model.apply(variables, memory, method="project_memory")    # once, not for each token
@@ -151,7 +170,10 @@ class Transformer(nn.Module):
         embedding = self.embedding if self.share_embeddings == "all" else self.target_embedding
         own = None if cache is None else cache[0]
         mask = causal_mask(tokens.shape[1]) if own is None else own.causal_mask(tokens.shape[1])
-        x, cache = self.decoder(embedding(tokens, own, train), mask, memory, source_mask, cache, train)
+        places = None
+        if segments is not None:
+            mask, places = mask & segment_mask(segments, segments), segment_places(segments)
+        x, cache = self.decoder(embedding(tokens, own, train, places), mask, memory, source_mask, cache, train)
         logits = self.output(x) if self.share_embeddings == "none" else embedding.logits(x)
         logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
         if own is not None:

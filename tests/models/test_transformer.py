@@ -97,6 +97,26 @@ def test_decoding_with_a_cache_is_the_full_forward_pass_and_padding_changes_noth
     check_decoding(MODEL, VARIABLES, INPUTS, (2, 1, 1), whole[0])
 
 
+def test_pairs_packed_into_a_row_are_computed_as_if_alone(whole):
+    """Two pairs of the two examples behind each other, and padding at both ends of the same row."""
+    segments = {"source": [[1] * 3 + [2] * 5 + [0]], "target": [[1] * TIME + [2] * TIME + [0]]}
+    packed = {
+        "source": np.concatenate([SOURCE[0, :3], SOURCE[1], [0]])[None],
+        "target": np.concatenate([*TARGET, [0]])[None],
+        **{f"{name}_segments": np.array(rows) for name, rows in segments.items()},
+    }
+    model = MODEL.clone(max_length=9)
+
+    def widened(part):
+        table = VARIABLES["params"][part]["position"]["embedding"]
+        return {**VARIABLES["params"][part], "position": {"embedding": np.pad(table, ((0, 2), (0, 0)))}}
+
+    params = VARIABLES["params"] | {part: widened(part) for part in ("source_embedding", "target_embedding")}
+    logits = np.asarray(compiled(model)({"params": params}, packed))[0]
+    np.testing.assert_allclose(logits[: 2 * TIME].reshape(2, TIME, 7), whole[0], atol=1e-5)
+    assert np.isfinite(logits).all()
+
+
 @pytest.mark.slow
 def test_decoding_captions_with_a_cache_is_the_full_forward_pass():
     model = Captioner(**SIZES)
@@ -242,6 +262,7 @@ def test_weights_go_to_torch_and_back(options):
         (Transformer(), INPUTS, r"Transformer\(vocab_size=None\)"),
         (Transformer(**SIZES), SOURCE, 'takes {"source": tokens, "target": tokens}, not'),
         (Transformer(**SIZES), {"source": SOURCE}, r"not \['source'\]"),
+        (Transformer(**SIZES), {**INPUTS, "source_segments": SOURCE}, "source_segments and target_segments, or none"),
         (Transformer(**SIZES), {**INPUTS, "source": IMAGES}, r"integers \(batch, time\), not float32"),
         (Transformer(**SIZES, source_vocab_size=5), INPUTS, "cannot share all embeddings"),
         (Transformer(**{**SIZES, "num_heads": 3}), INPUTS, "width of 8 into 3 heads"),
