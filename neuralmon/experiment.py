@@ -140,7 +140,11 @@ class Experiment:
         find = getattr(self.dataset, "resolve", None)
         experiment = dataclasses.replace(self, dataset=find()) if find else self
         spec = experiment.dataset.spec()
-        sizes = {"num_classes": self.task.num_outputs(spec), "vocab_size": spec.vocab_size}
+        sizes = {
+            "num_classes": self.task.num_outputs(spec),
+            "vocab_size": spec.vocab_size,
+            "source_vocab_size": spec.source_vocab_size,
+        }
 
         def fill(node: Node) -> Any:
             left_open = node.value is None and isinstance(node.owner, nn.Module)
@@ -173,8 +177,9 @@ class Experiment:
         sizes = spec.sizes
         for node in walk(self.model):
             # A token beyond the table would silently be taken for another.
-            if node.field == "vocab_size" and spec.vocab_size is not None and node.value < spec.vocab_size:
-                what = f"{node.value:,} are fewer than the {spec.vocab_size:,} tokens of the data"
+            tokens = {"vocab_size": spec.vocab_size, "source_vocab_size": spec.source_vocab_size}.get(node.field)
+            if tokens is not None and node.value < tokens:
+                what = f"{node.value:,} are fewer than the {tokens:,} tokens of the data"
                 raise RequestError(f"model.{node.path}: {what}; leave it out, and the data decides")
         size = sizes["train"]
         if self.training.patience is not None and "validation" not in sizes:

@@ -25,7 +25,11 @@ from neuralmon.data.tables.moons import Moons
 from neuralmon.data.tables.sunspots import Sunspots
 from neuralmon.data.text.language_data import TextDataset, TextFacts
 from neuralmon.data.text.texts import Shakespeare, TextFile, TextFolder
+from neuralmon.data.text.parallel import Parallel, ParallelFacts
+from neuralmon.data.text.parallel_text import ParallelText
+from neuralmon.data.text.strings import Copy, Reverse, Strings
 from neuralmon.data.text.tokenizers import BytePair, Characters, Gpt2, Tokenizer, Words
+from neuralmon.data.text.verses import VersesEnEs
 from neuralmon.data.text.vocabularies import BytePairVocabulary, CharacterVocabulary, Vocabulary, WordVocabulary
 from neuralmon.data.text.words import ShakespeareWords
 from neuralmon.data.tfds.dataset import Tfds
@@ -41,6 +45,7 @@ __all__ = [
     "ChronologicalSplit",
     "Colour",
     "Column",
+    "Copy",
     "Crop",
     "Csv",
     "CutMix",
@@ -56,8 +61,12 @@ __all__ = [
     "Mnist",
     "Moons",
     "Noise",
+    "Parallel",
+    "ParallelFacts",
+    "ParallelText",
     "RandomResizedCrop",
     "RandomSplit",
+    "Reverse",
     "Rotate",
     "Rows",
     "Shakespeare",
@@ -65,6 +74,7 @@ __all__ = [
     "Shift",
     "Spec",
     "Split",
+    "Strings",
     "Sunspots",
     "TableColumn",
     "TextDataset",
@@ -73,6 +83,7 @@ __all__ = [
     "TextFolder",
     "Tfds",
     "Tokenizer",
+    "VersesEnEs",
     "Vocabulary",
     "WordVocabulary",
     "Words",

@@ -30,16 +30,16 @@ class Lines(Iterator[list[str]]):
         return row
 
 
-def read_text(path: str) -> tuple[str, str]:
+def read_text(path: str, kind: str = "a CSV file") -> tuple[str, str]:
     """Returns a UTF-8 file's text, without a byte order mark, and the SHA-256 of its bytes."""
     if not path:
-        raise RequestError("the path of the CSV file is empty")
+        raise RequestError(f"the path of {kind} is empty")
     try:
         content = Path(path).expanduser().read_bytes()
     except FileNotFoundError:
         raise RequestError(f"there is no file {path} (relative paths start at {Path.cwd()})") from None
     except IsADirectoryError:
-        raise RequestError(f"{path} is a folder: give the path of a CSV file") from None
+        raise RequestError(f"{path} is a folder: give the path of {kind}") from None
     except OSError as error:
         raise RequestError(f"{path} cannot be read: {error.strerror}") from None
     try:
@@ -49,5 +49,5 @@ def read_text(path: str) -> tuple[str, str]:
         what = f"{path} is not UTF-8: byte {error.start:,} (line {line}) is 0x{content[error.start]:02x}"
         encoding = "UTF-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "LATIN1"
         if b"\0" in content and encoding != "UTF-16":
-            raise RequestError(f"{what}, and it holds zero bytes: it is no text; give a CSV file") from None
+            raise RequestError(f"{what}, and it holds zero bytes: it is no text; give {kind}") from None
         raise RequestError(f"{what}; save it as UTF-8, or: iconv -f {encoding} -t UTF-8 OLD > NEW") from None
