@@ -90,7 +90,9 @@ def test_models_layers_and_ops_can_be_lifted_into_another_project(room, downward
 
 def test_model_files_are_short():
     files = {path.stem: len(path.read_text().splitlines()) for path in (PACKAGE / "models").glob("[a-z]*.py")}
-    lengths = [length for name, length in files.items() if name not in ("presets", "generation", "beam_search")]  # no architectures
+    lengths = [
+        length for name, length in files.items() if name not in ("presets", "generation", "beam_search")
+    ]  # no architectures
     assert statistics.median(lengths) < 150
 
 

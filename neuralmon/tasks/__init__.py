@@ -23,6 +23,7 @@ from neuralmon.tasks.language_model import LanguageModel
 from neuralmon.tasks.multi_label import MultiLabel
 from neuralmon.tasks.negative_sampling import NegativeSampling
 from neuralmon.tasks.regression import Regression
+from neuralmon.tasks.sequence_to_sequence import SequenceToSequence
 from neuralmon.tasks.task import Sums, Task
 from neuralmon.tasks.trained import Findings, Trained
 
@@ -43,6 +44,7 @@ __all__ = [
     "Penalty",
     "R1Penalty",
     "Regression",
+    "SequenceToSequence",
     "Sums",
     "Task",
     "Trained",

@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 
 from neuralmon.data import Spec
-from neuralmon.tasks import BinaryClassification, Classification, LanguageModel, MultiLabel, Regression, Task
+from neuralmon.tasks import (
+    BinaryClassification,
+    Classification,
+    LanguageModel,
+    MultiLabel,
+    Regression,
+    SequenceToSequence,
+    Task,
+)
 
 GENERATOR = np.random.default_rng(0)
 SIZE = 60
@@ -60,6 +68,10 @@ TASKS = {
         LanguageModel(label_smoothing=0.1, pad_id=0), dataclasses.replace(spec_of((4,)), vocab_size=5),
         normal(SIZE, 4, 5), GENERATOR.integers(0, 5, (SIZE, 4)),
     ),
+    "sequence to sequence": (
+        SequenceToSequence(), dataclasses.replace(spec_of((4,)), vocab_size=5),
+        normal(SIZE, 4, 5), GENERATOR.integers(0, 5, (SIZE, 4)),
+    ),
     "huber": (Regression(objective="huber", delta=0.5), spec_of((), dtype=np.float32), normal(SIZE), normal(SIZE)),
 }  # fmt: skip
 tasks = pytest.mark.parametrize("name", TASKS)
@@ -91,7 +103,7 @@ def test_tasks_keep_the_protocol_and_fit_their_data(name):
     assert task.num_outputs(spec) == (outputs.shape[-1] if outputs.ndim > 1 else 1)
     monitored, direction = task.monitor()
     assert isinstance(evaluate(name, outputs, batch_of(name))[monitored], float)
-    assert direction == ("min" if isinstance(task, Regression | LanguageModel) else "max")
+    assert direction == ("min" if isinstance(task, Regression | LanguageModel | SequenceToSequence) else "max")
 
 
 @tasks
@@ -178,7 +190,9 @@ def test_half_precision_outputs_lose_nothing_in_the_loss(name):
 @tasks
 def test_numbers_may_be_traced(name):
     task, _, outputs, _ = TASKS[name]
-    idle = {"objective"} | ({"label_smoothing"} if "perceptron" in name else set())
+    idle = {"objective", "beam_size", "length_penalty", "bleu"} | (
+        {"label_smoothing"} if "perceptron" in name else set()
+    )
     numbers = {f.name: getattr(task, f.name) for f in dataclasses.fields(task) if f.name not in idle}
     traces = []
 

@@ -1,0 +1,18 @@
+"""A small Transformer learns to write strings from their end to their beginning.
+
+    python launch.py --experiment=transformer_reverse
+
+Not measured yet.
+"""
+
+import neuralmon as nm
+
+
+def experiment() -> nm.Experiment:
+    return nm.Experiment(
+        dataset=nm.data.Reverse(),
+        model=nm.models.Transformer(num_layers=2, num_heads=4, width=64, feedforward_dim=256, pre_norm=True),
+        task=nm.tasks.SequenceToSequence(label_smoothing=0.0, beam_size=1, bleu=False),
+        optimizer=nm.optim.Adam(learning_rate=nm.optim.Cosine(peak=2e-3, warmup=0.1), clip_norm=1.0),
+        training=nm.Training(batch_size=128, epochs=10),
+    )

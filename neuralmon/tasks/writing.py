@@ -1,0 +1,93 @@
+"""What a trained model writes about texts, and how good it is."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from neuralmon.data.text.parallel_text import read_lines
+from neuralmon.errors import RequestError
+from neuralmon.models import translate
+from neuralmon.tasks.trained import Trained
+
+_BATCH = 64
+_WIDTH = 32  # texts are padded to multiples of it: each width is compiled once
+
+
+def write(
+    trained: Trained,
+    sources: Sequence[np.ndarray],
+    beam_size: int,
+    length_penalty: float,
+    max_length: int | None = None,
+) -> list[str]:
+    """Returns what a model writes about each source.
+
+    Args:
+      trained: a model that `nm.models.translate` takes, and its data, with a `vocabulary`.
+      sources: tokens of each source.
+      beam_size: see `nm.models.beam_search`.
+      length_penalty: see `nm.models.beam_search`.
+      max_length: most tokens that are written about one; None: half as many again as the longest source has, and 8.
+    """
+    dataset: Any = trained.dataset
+    vocabulary, limit = dataset.vocabulary, _limit(trained.model)
+    # Texts of about the same length together: the search ends with the last of them.
+    order = np.argsort([len(tokens) for tokens in sources], kind="stable")
+    texts = [""] * len(sources)
+    for start in range(0, len(order), _BATCH):
+        rows = order[start : start + _BATCH]
+        longest = max(len(sources[row]) for row in rows)
+        width = min(-(-longest // _WIDTH) * _WIDTH, limit or longest + _WIDTH)
+        # The last batch is filled up: another size would be compiled again.
+        size = len(rows) if len(order) <= _BATCH else _BATCH
+        batch = np.zeros((size, width), np.int32)
+        for place, row in enumerate(np.resize(rows, size)):
+            batch[place, : len(sources[row])] = sources[row]
+        most = min(max_length or width * 3 // 2 + 8, limit or 2**31)
+        ends = vocabulary.begin_id, vocabulary.end_id
+        tokens, _ = translate(trained.model, trained.variables, batch, *ends, most, beam_size, length_penalty)
+        for row, own in zip(rows, jax.device_get(tokens), strict=False):
+            texts[row] = vocabulary.decode(own)
+    return texts
+
+
+def read_sources(trained: Trained, given: str | None) -> list[np.ndarray]:
+    """Returns the tokens of each line of a text or a file.
+
+    Raises:
+      RequestError: there is none, or a line has something in it that the model does not know.
+    """
+    if given is None:
+        raise RequestError("--mode=sample needs something to write about: --input=TEXT_OR_FILE")
+    dataset: Any = trained.dataset
+    limit, sources = _limit(trained.model), []
+    for number, line in enumerate(read_lines(given), start=1):
+        try:
+            [tokens] = dataset.encode_sources([line])
+        except RequestError as error:
+            raise RequestError(f"--input, line {number}{str(error).removeprefix('line 1')}") from None
+        if limit and len(tokens) > limit:
+            what = f"{len(tokens)} tokens are more than the {limit} places that the model has learnt"
+            raise RequestError(f"--input, line {number}: {what}; shorten it")
+        sources.append(tokens)
+    return sources
+
+
+def bleu(written: Sequence[str], references: Sequence[str]) -> tuple[float, str]:
+    """Returns BLEU of a whole corpus, 0 to 100, and how it was computed, as sacrebleu says it.
+
+    Sources: Papineni et al., "BLEU: a Method for Automatic Evaluation of Machine Translation", ACL 2002; Post, "A Call
+    for Clarity in Reporting BLEU Scores", WMT 2018.
+    """
+    from sacrebleu.metrics import BLEU
+
+    metric = BLEU()
+    score = float(metric.corpus_score(list(written), [list(references)]).score)
+    return score, str(metric.get_signature())
+
+
+def _limit(model: Any) -> int | None:
+    """Returns how many places a model has learned positions for; None: it needs none."""
+    return model.max_length if getattr(model, "positions", None) == "learned" else None
