@@ -28,9 +28,12 @@ class Mnist(LabelledDataset):
 
     Attributes:
       join_validation: train on all 60,000 training images, without a validation split: for a final run.
+      pixel_range: what black and white are for the model, such as (-1, 1) for a generator that ends in tanh; None: all
+        pixels together have mean 0 and variance 1.
     """
 
     join_validation: bool = False
+    pixel_range: tuple[float, float] | None = None
 
     known_facts: ClassVar[bool] = True
 
@@ -65,5 +68,8 @@ class Mnist(LabelledDataset):
         return read_images(path, (28, 28, 1))
 
     def normalize(self, inputs: Array) -> Array:
-        """Returns inputs with the training images' mean 0 and variance 1."""
+        """Returns inputs within `pixel_range`, or with the training images' mean 0 and variance 1."""
+        if self.pixel_range is not None:
+            black, white = self.pixel_range
+            return black + (white - black) * inputs
         return (inputs - _MEAN) / _STDDEV

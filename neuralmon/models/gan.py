@@ -33,17 +33,23 @@ class GAN(nn.Module):
     generator: nn.Module
     discriminator: nn.Module
 
-    def __call__(self, inputs: Any, train: bool = False) -> Float[Array, " batch"]:
-        """Returns the discriminator's logits of the generator's samples.
+    def __call__(self, inputs: Any, train: bool = False) -> Any:
+        """Returns the discriminator's logits of the generator's samples and, where there are any, of real ones.
 
         Args:
-          inputs: noise (batch, latent_dim), or {"noise": ..., "labels": (batch,)} of conditional networks.
+          inputs: noise (batch, latent_dim), or a dict of it: {"noise": ...}, with "labels" (batch,) if the networks are
+            conditional, and with "images" (batch, ...), the real samples of these labels, if they are judged too.
           train: whether to drop units, and to normalise by the batch's own statistics.
+
+        Returns:
+          Logits (batch,) of the generated samples; with "images" {"real": (batch,), "fake": (batch,)}.
         """
-        samples = self.generate(inputs, train)
-        if isinstance(inputs, Mapping):
-            return self.discriminate({"images": samples, "labels": inputs["labels"]}, train)
-        return self.discriminate(samples, train)
+        given = dict(inputs) if isinstance(inputs, Mapping) else {"noise": inputs}
+        images = given.pop("images", None)
+        real = None if images is None else self.discriminate(_judged(given, images), train)
+        samples = self.generate(given if "labels" in given else given["noise"], train)
+        fake = self.discriminate(_judged(given, samples), train)
+        return fake if images is None else {"real": real, "fake": fake}
 
     def generate(self, inputs: Any, train: bool = False) -> Float[Array, "batch ..."]:
         """Returns samples; `inputs` as in `__call__`."""
@@ -52,6 +58,11 @@ class GAN(nn.Module):
     def discriminate(self, inputs: Any, train: bool = False) -> Float[Array, " batch"]:
         """Returns logits of samples (batch, ...), or of {"images": ..., "labels": (batch,)}."""
         return self.discriminator(inputs, train)
+
+
+def _judged(given: Mapping[str, Array], images: Array) -> Any:
+    """What the discriminator is shown: images, with their labels if there are labels."""
+    return {"images": images, "labels": given["labels"]} if "labels" in given else images
 
 
 class MLPGenerator(nn.Module):

@@ -1,6 +1,7 @@
 """Tasks: what a model's output means. Loss, metrics and prediction."""
 
 from neuralmon.data import Batch
+from neuralmon.tasks.adversarial import Adversarial
 from neuralmon.tasks.adversarial_losses import (
     AdversarialLoss,
     GradientPenalty,
@@ -26,8 +27,10 @@ from neuralmon.tasks.regression import Regression
 from neuralmon.tasks.sequence_to_sequence import SequenceToSequence
 from neuralmon.tasks.task import Sums, Task
 from neuralmon.tasks.trained import Findings, Trained
+from neuralmon.tasks.update import Update, Updated
 
 __all__ = [
+    "Adversarial",
     "AdversarialLoss",
     "Batch",
     "BinaryClassification",
@@ -48,6 +51,8 @@ __all__ = [
     "Sums",
     "Task",
     "Trained",
+    "Update",
+    "Updated",
     "Wasserstein",
     "hinge",
     "least_squares",

@@ -48,7 +48,7 @@ def check_program(experiment: Experiment) -> None:
         raise RequestError(f"model and task do not fit: {problem}")
     with _explained(f"task: {type(experiment.task).__name__} cannot measure this model's outputs"):
         sums = jax.eval_shape(experiment.task.metrics, outputs, batch)
-    if experiment.training.monitor is not None:
+    if experiment.training.monitor is not None or experiment.training.patience is not None:
         nothing = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), sums)
         known = [
             name for name, value in experiment.task.report(nothing, spec).items() if isinstance(value, int | float)

@@ -25,19 +25,20 @@ def evaluate(
     return experiment.task.report(added(list(parts())), experiment.dataset.spec())
 
 
-def study(experiment: Experiment, state: TrainState, feed: Feed, split: str) -> Findings:
+def study(experiment: Experiment, trained: Trained, split: str) -> Findings:
     """Returns what the task finds out beyond that (see `neuralmon.tasks.trained`)."""
     method = getattr(experiment.task, "study", None)
-    return method(_trained(experiment, state, feed), split) if method else Findings()
+    return method(trained, split) if method else Findings()
 
 
-def glimpse(experiment: Experiment, state: TrainState, feed: Feed) -> Findings:
+def glimpse(experiment: Experiment, trained: Trained) -> Findings:
     """Returns what the task has to show of a model that is still trained."""
     method = getattr(experiment.task, "glimpse", None)
-    return method(_trained(experiment, state, feed)) if method else Findings()
+    return method(trained) if method else Findings()
 
 
-def _trained(experiment: Experiment, state: TrainState, feed: Feed) -> Trained:
+def trained_of(experiment: Experiment, state: TrainState, feed: Feed) -> Trained:
+    """Returns a state as what a task studies."""
     return Trained(experiment.model, state.variables, experiment.dataset, feed.examples)
 
 

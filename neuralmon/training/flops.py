@@ -18,10 +18,11 @@ import jax
 import numpy as np
 from jax.extend.core import jaxprs_in_params
 
+from neuralmon.data import Batch
 from neuralmon.experiment import Experiment
 from neuralmon.inspection import with_train
 from neuralmon.ops import reference
-from neuralmon.training.step import apply_model
+from neuralmon.training.step import apply_model, model_inputs, own_update
 
 # Peak operations a second of one jax device with bfloat16 inputs (float16 on V100 and T4), without sparsity, as the
 # makers publish them: cloud.google.com/tpu/docs (half a chip's where jax makes each of its two cores a device) and the
@@ -71,9 +72,15 @@ class Forward:
 
 def trace_forward(experiment: Experiment) -> Forward:
     """Returns what is known of a resolved experiment's forward pass; no data is read, nothing is compiled."""
+    batch = _prepared(experiment)
+    inputs = jax.eval_shape(lambda batch: model_inputs(experiment, batch, jax.random.key(0)), batch)
+    return trace_model(experiment.model, inputs)
+
+
+def _prepared(experiment: Experiment) -> Batch:
+    """Returns the shapes of a batch as `prepare` makes it."""
     examples = experiment.dataset.spec().batch(experiment.training.batch_size)
-    batch = jax.eval_shape(lambda batch: experiment.dataset.prepare(jax.random.key(0), batch, False), examples)
-    return trace_model(experiment.model, batch["inputs"])
+    return jax.eval_shape(lambda batch: experiment.dataset.prepare(jax.random.key(0), batch, False), examples)
 
 
 def trace_model(model: nn.Module, inputs: Any) -> Forward:
@@ -96,9 +103,20 @@ def forward_flops(experiment: Experiment) -> Counter[str]:
 def step_flops(experiment: Experiment) -> int:
     """Returns the operations of one update: 3 x forward, for the gradient costs about twice what the outputs cost.
 
+    Of a task with an update of its own, those that the traced update does.
+
     Source: Kaplan et al., "Scaling Laws for Neural Language Models", 2020, sec. 2.1.
     """
-    return 3 * forward_flops(experiment).total()
+    update = own_update(experiment)
+    if update is None:
+        return 3 * forward_flops(experiment).total()
+    batch = _prepared(experiment)
+    variables = trace_forward(experiment).variables
+    params = variables.pop("params", {})
+    with reference():
+        apply = jax.make_jaxpr(update.apply)
+        traced = apply(params, variables, jax.eval_shape(update.init, params), jax.random.key(0), batch)
+    return _count(traced.jaxpr, "").total()
 
 
 def peak_flops(devices: Sequence[Any]) -> float | None:

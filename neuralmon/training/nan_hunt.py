@@ -17,7 +17,8 @@ from neuralmon.data import Batch
 from neuralmon.experiment import Experiment
 from neuralmon.optim import freezing
 from neuralmon.state import TrainState
-from neuralmon.training.step import apply_model, batch_keys, batch_loss
+from neuralmon.tasks import Update
+from neuralmon.training.step import apply_model, batch_keys, batch_loss, model_inputs, own_update
 from neuralmon.training.watching import Call, Seen, float_leaves, outputs_of, seen_leaves, watched_calls
 
 _MAX_ROWS = 40
@@ -67,6 +68,9 @@ def _replay(experiment: Experiment, state: TrainState, batch: Mapping[str, Any],
     prepare_key, model_key = batch_keys(experiment.training.seed, state.step)
     prepared = jax.device_get(jax.jit(partial(experiment.dataset.prepare, train=True))(prepare_key, batch))
     _check_batch("what the dataset's `prepare` made", "prepared", prepared, rows)
+    if (update := own_update(experiment)) is not None:
+        _replay_own(update, experiment, state, prepared, model_key, rows)
+        return
     trainable, frozen = freezing.partition(state.params, experiment.optimizer.frozen)
     model_state = state.model_state
 
@@ -106,6 +110,23 @@ def _replay(experiment: Experiment, state: TrainState, batch: Mapping[str, Any],
                 raise _Found(f"{finite} the {kind} of '{seen.name}' is not: {seen.count}")
 
 
+def _replay_own(
+    update: Update, experiment: Experiment, state: TrainState, batch: Batch, key: Array, rows: list[Seen]
+) -> None:
+    """Does a step of a task with an update of its own: the model is watched, and what the update makes is looked at."""
+    calls, (outputs, _) = watched_calls(partial(_forward, experiment), state.params, state.model_state, batch, key)
+    rows.extend(outputs_of(calls))
+    _check_calls(calls)
+    _check_loss(experiment, outputs, batch, rows)
+    done = jax.device_get(jax.jit(update.apply)(state.params, state.model_state, state.optimizer_state, key, batch))
+    for kind, tree in zip(("new parameter", "model state", "optimizer state", "sum"), done, strict=True):
+        for seen in seen_leaves(kind, tree):
+            if seen.bad:
+                rows.append(seen)
+                finite = "batch, outputs and loss are finite before the update, but"
+                raise _Found(f"{finite} the {kind} '{seen.name}' after it is not: {seen.count}")
+
+
 def _loss(experiment: Experiment, trainable: Any, frozen: Any, model_state: Any, batch: Batch, key: Array) -> Any:
     """Returns the loss as the step does (see `make_step`), and (new model state, weight)."""
     params = freezing.combine(trainable, frozen)
@@ -117,7 +138,8 @@ def _loss(experiment: Experiment, trainable: Any, frozen: Any, model_state: Any,
 def _forward(experiment: Experiment, params: Any, model_state: Any, batch: Batch, key: Array) -> Any:
     variables = {"params": params, **model_state}
     options: dict[str, Any] = {"rngs": {"dropout": key}, "mutable": list(model_state)}
-    return apply_model(experiment.model, variables, batch["inputs"], train=True, **options)
+    inputs = model_inputs(experiment, batch, key)
+    return apply_model(experiment.model, variables, inputs, train=True, **options)
 
 
 def _check_calls(calls: list[Call]) -> None:

@@ -20,7 +20,7 @@ from neuralmon.experiment import Experiment
 from neuralmon.optim import Schedule
 from neuralmon.state import TrainState
 from neuralmon.tasks import Findings
-from neuralmon.training.evaluation import glimpse, monitor
+from neuralmon.training.evaluation import glimpse, monitor, trained_of
 from neuralmon.training.feed import Feed
 from neuralmon.training.flops import trace_forward
 from neuralmon.training.program import Numbers, Program
@@ -74,7 +74,7 @@ class Pictures:
     def glimpse(self, state: TrainState, feed: Feed) -> None:
         """Draws and writes what the task has to show of the model as it is, with the step in each file's name."""
         with self._harmless("of the model while it trains"):
-            self._found(glimpse(self._experiment, state, feed), f"_{int(state.step):06d}")
+            self._found(glimpse(self._experiment, trained_of(self._experiment, state, feed)), f"_{int(state.step):06d}")
 
     def end(self, state: TrainState, metrics: Mapping[str, Mapping[str, Any]], feed: Feed, findings: Findings) -> None:
         """Draws what there is to see of the trained model, and waits until it is done."""

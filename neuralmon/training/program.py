@@ -28,11 +28,10 @@ from neuralmon.data.pipeline import (
 )
 from neuralmon.experiment import Experiment, Training, merge, split, walk
 from neuralmon.inspection import with_train
-from neuralmon.optim import freezing
 from neuralmon.parallel import device_memory, make_mesh, replicated, shard_batch
 from neuralmon.state import TrainState
 from neuralmon.tasks import Sums
-from neuralmon.training.step import apply_model, make_step
+from neuralmon.training.step import apply_model, make_step, make_update, model_inputs
 
 Numbers = Mapping[str, Any]  # by path: arrays, traced ones or NumPy's
 
@@ -63,7 +62,14 @@ class Program:
 def initial_variables(experiment: Experiment, key: Array) -> dict[str, Any]:
     """Returns the model's variables, made for a batch of one."""
     prepared = experiment.dataset.prepare(key, _zeros_like(experiment.dataset.spec().batch(1)), False)
-    return dict(experiment.model.init({"params": key}, prepared["inputs"], **with_train(experiment.model, {}, False)))
+    options = with_train(experiment.model, {}, False)
+    return dict(experiment.model.init({"params": key}, model_inputs(experiment, prepared, key), **options))
+
+
+def evaluated(experiment: Experiment, state: TrainState, batch: Batch, index: Any = 0) -> Any:
+    """Returns the model's outputs for a prepared batch, number `index` of an evaluation, when it does not train."""
+    inputs = model_inputs(experiment, batch, jax.random.fold_in(jax.random.key(0), index))
+    return apply_model(experiment.model, state.variables, inputs, train=False)
 
 
 def output_shapes(experiment: Experiment, state: TrainState) -> tuple[Any, Batch]:
@@ -74,7 +80,7 @@ def output_shapes(experiment: Experiment, state: TrainState) -> tuple[Any, Batch
 
     def outputs(state: TrainState, batch: Batch) -> tuple[Any, Batch]:
         prepared = experiment.dataset.prepare(jax.random.key(0), batch, False)
-        return apply_model(experiment.model, state.variables, prepared["inputs"], train=False), prepared
+        return evaluated(experiment, state, prepared), prepared
 
     return jax.eval_shape(outputs, state, experiment.dataset.spec().batch(experiment.training.batch_size))
 
@@ -126,25 +132,24 @@ def compile_train(structure: Experiment, mesh: Mesh, window: int | None = None) 
         experiment = merge(structure, numbers)
         variables = initial_variables(experiment, jax.random.key(jnp.asarray(experiment.training.seed)))
         params = variables.pop("params", {})
-        trainable, _ = freezing.partition(params, structure.optimizer.frozen)
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             params=params,
             model_state=variables,
-            optimizer_state=experiment.optimizer.transform(num_steps).init(trainable),
+            optimizer_state=make_update(experiment, num_steps, mesh).init(params),
             average=None if experiment.optimizer.ema_decay is None else params,
         )
 
     def chunk(numbers: Numbers, state: TrainState, data: Data, length: Int[Array, ""]) -> tuple[TrainState, Any]:
         experiment = merge(structure, numbers)
-        update, first = make_step(experiment, num_steps, mesh), state.step
+        do_step, first = make_step(experiment, num_steps, mesh), state.step
 
         def one(state: TrainState, data: Data) -> tuple[TrainState, Sums]:
             if window is None:
                 batch = resident_batch(data, jnp.asarray(experiment.training.seed), state.step, batch_size)
             else:
                 batch = window_batch(data, state.step - first)
-            return update(state, batch)
+            return do_step(state, batch)
 
         # Jitted so that it is traced once, for the shape of its sums and for the loop.
         step = jax.jit(one, inline=True)
@@ -169,7 +174,7 @@ def compile_train(structure: Experiment, mesh: Mesh, window: int | None = None) 
         def sums_of(index: Int[Array, ""]) -> Sums:
             batch = evaluation_batch(data, index, batch_size) if window is None else window_batch(data, index)
             batch = experiment.dataset.prepare(jax.random.key(0), shard_batch(batch, mesh), False)
-            outputs = apply_model(experiment.model, state.variables, batch["inputs"], train=False)
+            outputs = evaluated(experiment, state, batch, index)
             return experiment.task.metrics(outputs, batch)
 
         def body(index: Int[Array, ""], totals: Sums) -> Sums:
@@ -182,13 +187,13 @@ def compile_train(structure: Experiment, mesh: Mesh, window: int | None = None) 
     def predict(numbers: Numbers, state: TrainState, inputs: Any) -> dict[str, Array]:
         experiment = merge(structure, numbers)
         batch = experiment.dataset.prepare(jax.random.key(0), {"inputs": inputs}, False)
-        outputs = apply_model(experiment.model, state.variables, batch["inputs"], train=False)
+        outputs = evaluated(experiment, state, batch)
         return experiment.task.predict(outputs, experiment.dataset.spec())
 
     def judge(numbers: Numbers, state: TrainState, batch: Batch) -> tuple[dict[str, Array], Array]:
         experiment = merge(structure, numbers)
         batch = experiment.dataset.prepare(jax.random.key(0), batch, False)
-        outputs = apply_model(experiment.model, state.variables, batch["inputs"], train=False)
+        outputs = evaluated(experiment, state, batch)
 
         def loss_of(one: Batch, output: Any) -> Array:
             alone = jax.tree.map(lambda leaf: leaf[None], (output, dict(one)))

@@ -103,7 +103,7 @@ class Result:
             feed = Streamed(self.experiment, mesh, program.window, int(self.state.step), only=split_name)
         with contextlib.closing(feed):
             metrics = evaluate(self.experiment, program, numbers, self.state, feed, split_name)
-            return {**metrics, **study(self.experiment, self.state, feed, split_name).metrics}
+            return {**metrics, **study(self.experiment, self.trained, split_name).metrics}
 
     def sample(self, request: SampleRequest) -> Iterator[str]:
         """Yields what the model makes, in pieces of text as they come: a text, translations, where a picture is.

@@ -11,13 +11,14 @@ from jax.sharding import Mesh
 from jaxtyping import Array
 
 from neuralmon.data import Batch
+from neuralmon.errors import RequestError
 from neuralmon.experiment import Experiment
 from neuralmon.inspection import with_train
 from neuralmon.optim import freezing
 from neuralmon.optim.averaging import averaged
 from neuralmon.parallel import shard_batch
 from neuralmon.state import TrainState
-from neuralmon.tasks import Sums
+from neuralmon.tasks import Sums, Update, Updated
 
 
 def apply_model(model: nn.Module, variables: Any, inputs: Any, train: bool, **options: Any) -> Any:
@@ -40,18 +41,74 @@ def batch_loss(experiment: Experiment, outputs: Any, batch: Batch) -> tuple[tupl
     return jax.tree.map(lambda *terms: sum(terms[1:], terms[0]), *parts)
 
 
+def model_inputs(experiment: Experiment, batch: Batch, key: Array) -> Any:
+    """Returns what the model is called with: the batch's inputs, unless the task makes others of them.
+
+    A task does so by a method `inputs(model, batch, key)`, as where a network's input is noise.
+    """
+    make = getattr(experiment.task, "inputs", None)
+    return batch["inputs"] if make is None else make(experiment.model, batch, key)
+
+
 def make_step(experiment: Experiment, num_steps: int, mesh: Mesh) -> Callable[[TrainState, Batch], tuple[Any, Sums]]:
-    """Returns the function of one update: (state, batch as stored) -> (state, sums)."""
-    seed = jnp.asarray(experiment.training.seed)
-    optimizer, patterns = experiment.optimizer, experiment.optimizer.frozen
-    transform = optimizer.transform(num_steps)
+    """Returns the function of one step: (state, batch as stored) -> (state, sums)."""
+    seed, optimizer = jnp.asarray(experiment.training.seed), experiment.optimizer
+    update = make_update(experiment, num_steps, mesh)
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Sums]:
+        prepare_key, model_key = batch_keys(seed, state.step)
+        batch = experiment.dataset.prepare(prepare_key, shard_batch(batch, mesh), True)
+        params, model_state, optimizer_state, sums = update.apply(
+            state.params, state.model_state, state.optimizer_state, model_key, batch
+        )
+        average = None
+        if optimizer.ema_decay is not None:
+            average = averaged(optimizer.ema_decay, state.step, state.average, params)
+        new_state = TrainState(
+            step=state.step + 1,
+            params=params,
+            model_state=_keep_frozen(state.model_state, model_state, optimizer.frozen),
+            optimizer_state=optimizer_state,
+            average=average,
+        )
+        return new_state, sums
+
+    return step
+
+
+def make_update(experiment: Experiment, num_steps: int, mesh: Mesh) -> Update:
+    """Returns the task's own update, or gradient descent on its loss."""
+    return own_update(experiment, num_steps) or gradient_descent(experiment, num_steps, mesh)
+
+
+def own_update(experiment: Experiment, num_steps: int | None = None) -> Update | None:
+    """Returns the update of a task that is not plain gradient descent, or None.
+
+    Raises:
+      RequestError: it has one, and `micro_batches` are asked for.
+    """
+    make = getattr(experiment.task, "update", None)
+    if make is None:
+        return None
+    if experiment.training.micro_batches > 1:
+        what = f"{type(experiment.task).__name__} has an update of its own, which takes a batch whole"
+        raise RequestError(f"training.micro_batches: {what}; use 1")
+    steps = num_steps or experiment.training.num_steps(experiment.dataset.spec().sizes["train"])
+    return make(experiment.model, experiment.optimizer, steps)
+
+
+def gradient_descent(experiment: Experiment, num_steps: int, mesh: Mesh) -> Update:
+    """Returns the update along the gradient of the task's loss."""
+    patterns = experiment.optimizer.frozen
+    transform = experiment.optimizer.transform(num_steps)
 
     def gradients_of(trainable: Any, frozen: Any, model_state: Any, key: Array, batch: Batch) -> tuple[Any, Any]:
         def loss(trainable: Any) -> tuple[Array, tuple[Any, Any]]:
             variables = {"params": freezing.combine(trainable, frozen), **model_state}
             rngs, mutable = {"dropout": key}, list(model_state)
+            inputs = model_inputs(experiment, batch, key)
             outputs, new_model_state = apply_model(
-                experiment.model, variables, batch["inputs"], train=True, rngs=rngs, mutable=mutable
+                experiment.model, variables, inputs, train=True, rngs=rngs, mutable=mutable
             )
             (loss_sum, count), sums = batch_loss(experiment, outputs, batch)
             # A mean already here keeps the gradients of half-precision models small.
@@ -81,27 +138,18 @@ def make_step(experiment: Experiment, num_steps: int, mesh: Mesh) -> Callable[[T
         gradients = jax.tree.map(lambda mean, leaf: mean.astype(leaf.dtype), mean, trainable)
         return gradients, (model_state, (weight, jax.tree.map(lambda leaf: leaf.sum(axis=0), sums)))
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Sums]:
-        prepare_key, model_key = batch_keys(seed, state.step)
-        batch = experiment.dataset.prepare(prepare_key, shard_batch(batch, mesh), True)
-        trainable, frozen = freezing.partition(state.params, patterns)
-        differentiate = gradients_of if experiment.training.micro_batches == 1 else accumulated
-        gradients, (model_state, (_, sums)) = differentiate(trainable, frozen, state.model_state, model_key, batch)
-        updates, optimizer_state = transform.update(gradients, state.optimizer_state, trainable)
-        params = freezing.combine(optax.apply_updates(trainable, updates), frozen)
-        average = None
-        if optimizer.ema_decay is not None:
-            average = averaged(optimizer.ema_decay, state.step, state.average, params)
-        new_state = TrainState(
-            step=state.step + 1,
-            params=params,
-            model_state=_keep_frozen(state.model_state, model_state, patterns),
-            optimizer_state=optimizer_state,
-            average=average,
-        )
-        return new_state, sums
+    def init(params: Any) -> Any:
+        return transform.init(freezing.partition(params, patterns)[0])
 
-    return step
+    def apply(params: Any, model_state: Any, optimizer_state: Any, key: Array, batch: Batch) -> Updated:
+        trainable, frozen = freezing.partition(params, patterns)
+        differentiate = gradients_of if experiment.training.micro_batches == 1 else accumulated
+        gradients, (model_state, (_, sums)) = differentiate(trainable, frozen, model_state, key, batch)
+        updates, optimizer_state = transform.update(gradients, optimizer_state, trainable)
+        params = freezing.combine(optax.apply_updates(trainable, updates), frozen)
+        return params, model_state, optimizer_state, sums
+
+    return Update(init, apply)
 
 
 def _keep_frozen(old: Any, new: Any, patterns: tuple[str, ...]) -> Any:

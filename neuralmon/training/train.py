@@ -22,7 +22,7 @@ from neuralmon.ops import native
 from neuralmon.state import TrainState
 from neuralmon.tasks import Findings
 from neuralmon.training.check import check_fields, check_program
-from neuralmon.training.evaluation import study
+from neuralmon.training.evaluation import study, trained_of
 from neuralmon.training.feed import Feed, Resident, Streamed, resident
 from neuralmon.training.flops import step_flops, utilisation
 from neuralmon.training.kept import Ready
@@ -186,7 +186,7 @@ def _train(
         if profile is not None:
             notice(f"profile: {f'in {profile.written}' if profile.written else 'none of these steps was done here'}")
         metrics = {name: loop.evaluate(state, name) for name in spec.sizes if name != "train"}
-        findings = {name: study(experiment, state, feed, name) for name in metrics}
+        findings = {name: study(experiment, trained_of(experiment, state, feed), name) for name in metrics}
         metrics = {name: {**metrics[name], **found.metrics} for name, found in findings.items()}
         for name in metrics.keys() - {"validation"}:
             shown.evaluation(int(state.step), name, metrics[name])
