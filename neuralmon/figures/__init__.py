@@ -34,6 +34,7 @@ FIGURES = {
     "regression": "regression",
     "first_layer_filters": "filters",
     "decision_regions": "regions",
+    "samples": "samples",
 }
 
 
@@ -82,4 +83,4 @@ def drawable(
         "first_layer_filters": convolution or dense,
         "decision_regions": shape == (2,) and num_classes is not None and num_classes <= 20,
     }
-    return tuple(name for name in FIGURES if possible[name])
+    return tuple(name for name in FIGURES if possible.get(name))

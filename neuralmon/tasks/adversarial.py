@@ -1,7 +1,7 @@
 """Two networks that play against each other."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -14,11 +14,16 @@ from neuralmon.data import Batch, Spec
 from neuralmon.errors import RequestError
 from neuralmon.fields import PositiveInt
 from neuralmon.optim import Optimizer
+from neuralmon.sampling import SampleRequest
+from neuralmon.tasks import samples
 from neuralmon.tasks.adversarial_losses import AdversarialLoss, Penalty, non_saturating
 from neuralmon.tasks.adversarial_update import is_conditional, play
 from neuralmon.tasks.sums import mean, weighted_sum
 from neuralmon.tasks.task import Sums
+from neuralmon.tasks.trained import Findings, Trained
 from neuralmon.tasks.update import Update
+
+_STUDIED = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,6 +128,47 @@ class Adversarial:
     def monitor(self) -> tuple[str, Literal["max", "min"]]:
         """See `Task.monitor`. No loss tells the best generator, so what is measured at the end has no rival."""
         return "frechet_distance", "min"
+
+    def study(self, trained: Trained, split: str) -> Findings:
+        """Returns a grid and, where the data is of MNIST's shape, how good 10,000 samples are (`samples.quality`)."""
+        findings = self.glimpse(trained)
+        if not samples.are_digits(trained):
+            what = (
+                "Frechet distance and shares of classes are measured of 28 x 28 grey digits, and of no other samples."
+            )
+            return dataclasses.replace(findings, texts={"quality": f"{what}\n"})
+        labels = samples.in_turn(trained, _STUDIED)
+        made = samples.make(trained, self.draw(jax.random.key(1), trained.model, _STUDIED), labels)
+        return dataclasses.replace(findings, metrics=samples.quality(trained, split, made, labels))
+
+    def glimpse(self, trained: Trained) -> Findings:
+        """Returns pictures of the same noise at each evaluation; of conditional networks in a row for each class."""
+        if not samples.is_picture(trained):
+            return Findings()
+        shown, _ = self._grid(trained, 10 if is_conditional(trained.model) else 64, seed=0)
+        return Findings(figures={"samples": ("samples", shown)})
+
+    def sample(self, trained: Trained, request: SampleRequest) -> Iterator[str]:
+        """Writes pictures, of conditional networks `num_samples` of each class; yields where they are.
+
+        Raises:
+          RequestError: there is no file to write to, the samples are no pictures, or the request asks for more.
+        """
+        request.only("num_samples", "seed", "output", what="a generator of pictures")
+        if request.output is None:
+            raise RequestError("--mode=sample writes pictures: give --output=FILE.png, or .npy for arrays")
+        if not (samples.is_picture(trained) or request.output.endswith(".npy")):
+            raise RequestError(f"--output={request.output}: these samples are no pictures; give a .npy file")
+        shown, made = self._grid(trained, request.num_samples, request.seed)
+        samples.write(request.output, shown, made)
+        yield f"{request.output}\n"
+
+    def _grid(self, trained: Trained, count: int, seed: int) -> tuple[dict[str, Any], np.ndarray]:
+        """Returns a grid of samples, of conditional networks `count` of each class, and the samples themselves."""
+        total = count * (trained.model.generator.num_classes if is_conditional(trained.model) else 1)
+        noise = self.draw(jax.random.key(seed), trained.model, total)
+        made = samples.make(trained, noise, samples.in_turn(trained, total))
+        return (samples.grid(trained, samples.displayed(trained, made)) if samples.is_picture(trained) else {}), made
 
     def _taken_for_real(self, logits: Float[Array, " batch"]) -> Float[Array, " batch"]:
         return (self.game.real(logits) < self.game.fake(logits)).astype(jnp.float32)

@@ -25,7 +25,7 @@ class Update:
     Attributes:
       init: (params) -> optimizer_state, any pytree of arrays.
       apply: (params, model_state, optimizer_state, key, prepared batch) -> (params, model_state, optimizer_state,
-        sums). It leaves parameters alone that match `optimizer.frozen`. `sums` has "loss", and what `Task.report` knows.
+        sums). It leaves alone what `optimizer.frozen` matches. `sums` has "loss", and what `Task.report` knows.
     """
 
     init: Callable[[Any], Any]
