@@ -15,6 +15,7 @@ from neuralmon.data.augment import (
 )
 from neuralmon.data.dataset import Batch, Column, Dataset, Rows, Spec
 from neuralmon.data.images.folder import ImageFolder
+from neuralmon.data.images.pokemon import Pokemon
 from neuralmon.data.labelled import Facts, LabelledDataset, TableColumn
 from neuralmon.data.mnist import Mnist
 from neuralmon.data.splits import ChronologicalSplit, RandomSplit, Split
@@ -64,6 +65,7 @@ __all__ = [
     "Parallel",
     "ParallelFacts",
     "ParallelText",
+    "Pokemon",
     "RandomResizedCrop",
     "RandomSplit",
     "Reverse",

@@ -111,6 +111,23 @@ def photos(folder):
     return new_photos(folder, 32)
 
 
+def sprites(folder):
+    from PIL import Image, ImageDraw
+
+    from neuralmon.data.images.sprites import read_sprite
+
+    def drawn(number, shade):
+        image = Image.new("RGB", (40, 40), "white")
+        ImageDraw.Draw(image).ellipse((5, 8, 30, 20 + number % 10), fill=(shade, 5 * number, 90))
+        return np.asarray(image)
+
+    for shade, game in ((20, "gen01_yellow"), (200, "gen05_black-white")):
+        write_images(folder / "sprites" / game, [drawn(number, shade) for number in range(80)])
+        (folder / "sprites" / game / "0.png").unlink()  # numbers begin with 1
+    write_images(folder / "new_sprites", [drawn(number, 100) for number in (3, 9)])
+    return np.stack([read_sprite(str(folder / "new_sprites" / f"{index}.png"), 64) for index in range(2)])
+
+
 def flowers(folder):
     head, kinds = ["petal_length", "petal_width", "garden"], ("setosa", "versicolor", "virginica")
     gardens = itertools.cycle(("north", "south"))
@@ -191,6 +208,7 @@ FORMS = [
     Form("my_npy.py", "runs/npy", digit_arrays, 10),
     Form("my_npy.py", "runs/npz", digit_arrays, 10),
     Form("my_photos.py", "runs/photos", photos, 3),
+    Form("my_pokemon.py", "runs/pokemon", sprites, 18),
     Form("my_flowers.py", "runs/flowers", flowers, 3),
     Form("my_years.py", "runs/years", years, 0),
     Form("my_iris.py", "runs/iris", iris, 3),

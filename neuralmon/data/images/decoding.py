@@ -11,7 +11,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, Literal, TypeAlias
 
 import numpy as np
 
@@ -35,12 +35,15 @@ def printable(path: str) -> str:
 
 
 @contextlib.contextmanager
-def _opened(path: str) -> Iterator["Image.Image"]:
-    """Opens an image; whatever is wrong with it inside the context becomes a RunError that names it."""
+def opened(path: str, content: BinaryIO | None = None) -> Iterator["Image.Image"]:
+    """Opens an image; whatever is wrong with it inside the context becomes a RunError that names it.
+
+    `content` is what the file holds, if `path` is only what it is called.
+    """
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with Image.open(content or path, formats=_FORMATS) as image:
             if min(image.size) < 1:
                 raise ValueError(f"it has {image.width} x {image.height} pixels")
             yield image
@@ -49,7 +52,7 @@ def _opened(path: str) -> Iterator["Image.Image"]:
             case FileNotFoundError():
                 why = "the file is gone, or a link that leads nowhere"
             case UnidentifiedImageError():
-                empty = not Path(path).stat().st_size
+                empty = not (Path(path).stat().st_size if content is None else content.seek(0, os.SEEK_END))
                 why = "the file is empty" if empty else "it is no PNG, JPEG, GIF, BMP or WebP, whatever it is called"
             case _:
                 why = getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -59,7 +62,7 @@ def _opened(path: str) -> Iterator["Image.Image"]:
 
 def native_size(path: str) -> tuple[int, int]:
     """Returns (height, width) of an image as it is to be seen, which is decoded wholly; else RunError."""
-    with _opened(path) as image:
+    with opened(path) as image:
         image.load()
         size = (image.height, image.width)
         return size[::-1] if _orientation(image) >= 5 else size
@@ -67,7 +70,7 @@ def native_size(path: str) -> tuple[int, int]:
 
 def native_channels(path: str) -> int:
     """Returns what an image needs according to its header: 1, 3 or 4 channels, 4 where it may be transparent."""
-    with _opened(path) as image:
+    with opened(path) as image:
         if image.has_transparency_data:
             return 4
         if image.mode == "P":
@@ -79,7 +82,7 @@ def native_channels(path: str) -> int:
 def read_image(path: str, shape: tuple[int, ...], resize: Resize = "stretch") -> np.ndarray:
     """Returns the image in a file as uint8 of the given (height, width, channels); RunError if it cannot be read."""
     height, width, channels = shape
-    with _opened(path) as image:
+    with opened(path) as image:
         orientation = _orientation(image)
         if image.format in ("JPEG", "MPO"):
             across, down = (height, width) if orientation >= 5 else (width, height)
