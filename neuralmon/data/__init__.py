@@ -25,10 +25,10 @@ from neuralmon.data.tables.iris import Iris
 from neuralmon.data.tables.moons import Moons
 from neuralmon.data.tables.sunspots import Sunspots
 from neuralmon.data.text.language_data import TextDataset, TextFacts
-from neuralmon.data.text.texts import Shakespeare, TextFile, TextFolder
 from neuralmon.data.text.parallel import Parallel, ParallelFacts
 from neuralmon.data.text.parallel_text import ParallelText
 from neuralmon.data.text.strings import Copy, Reverse, Strings
+from neuralmon.data.text.texts import Shakespeare, TextFile, TextFolder
 from neuralmon.data.text.tokenizers import BytePair, Characters, Gpt2, Tokenizer, Words
 from neuralmon.data.text.verses import VersesEnEs
 from neuralmon.data.text.vocabularies import BytePairVocabulary, CharacterVocabulary, Vocabulary, WordVocabulary
