@@ -47,11 +47,11 @@ def build() -> Path:
         jobs = []
         for level, (flags, lanes, registers) in LEVELS.items():
             defines = (f"-DLEVEL={level}", f"-DLANES={lanes}", f"-DREGISTERS={registers}")
-            for source in ("kernels", "attention_kernels", "lstm_kernels"):
+            for source in ("kernels", "attention_kernels", "lstm_kernels", "batch_norm_kernels"):
                 jobs.append((f"{source}_{level}.o", f"{source}.cc", (*flags, *defines)))
         digest = f'-DNEURALMON_SOURCES="{native.digest(NATIVE)}"'
         jobs.append(("levels.o", "levels.cc", (digest,)))
-        for source in ("convolution", "attention", "lstm"):
+        for source in ("convolution", "attention", "lstm", "batch_norm"):
             jobs.append((f"{source}.o", f"{source}.cc", ("-isystem", str(include))))
 
         def compiled(job: tuple[str, str, tuple[str, ...]]) -> str:

@@ -1,4 +1,4 @@
-"""Our convolution and pooling beside the plain ones, in a loop on CPU.
+"""Our convolution, pooling and batch normalisation beside the plain ones, in a loop on CPU.
 
   python benchmarks/ops.py
 
@@ -34,6 +34,10 @@ def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 def pool(x: jax.Array) -> jax.Array:
     return ops.max_pool(x, (2, 2), strides=(2, 2))
+
+
+def normalise(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
+    return jax.nn.relu(ops.normalise(x, *ops.moments(x), scale, bias, 1e-5))
 
 
 def cnn_loss(params: Params, images: jax.Array, labels: jax.Array) -> jax.Array:
@@ -82,6 +86,10 @@ def main() -> None:
         "conv 3x3 1->32, 28x28": (lambda kernel, x: (convolve(x, kernel) ** 2).sum(), network["conv1"], images),
         "conv 3x3 32->64, 14x14": (lambda xk: (convolve(*xk) ** 2).sum(), hidden),
         "max-pool 2x2, 28x28x32": (lambda x: (pool(x) ** 2).sum(), draw(BATCH, 28, 28, 32)),
+        "normalise, 32x32x16": (
+            lambda operands: (normalise(*operands) ** 2).sum(),
+            (draw(BATCH, 32, 32, 16), draw(16), draw(16)),
+        ),
         "training step of the CNN": (cnn_loss, network, images, labels),
     }
     print(f"jax {jax.__version__}; milliseconds for forward and gradients, batch {BATCH}\n")

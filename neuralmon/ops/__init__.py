@@ -8,6 +8,8 @@ Same arguments, same values as `jax.lax` and `flax.linen`; nothing here imports 
 
 from neuralmon.ops.attention import attention as attention
 from neuralmon.ops.attention import attention_weights as attention_weights
+from neuralmon.ops.batch_norm import moments as moments
+from neuralmon.ops.batch_norm import normalise as normalise
 from neuralmon.ops.convolution import conv_general_dilated as conv_general_dilated
 from neuralmon.ops.dot_general import dot_general as dot_general
 from neuralmon.ops.lstm import lstm as lstm

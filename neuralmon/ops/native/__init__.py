@@ -1,4 +1,4 @@
-"""What is compiled: convolution in two spatial dimensions, attention and the LSTM, in C++; float32, on CPU.
+"""What is compiled, in C++ for float32 on CPU: convolution in two dimensions, attention, LSTM, batch normalisation.
 
 It is compiled when the package is installed, if there is a compiler then; in a clone by `python hatch_build.py`. Where
 it is missing, does not fit or is switched off (NEURALMON_NATIVE=0) XLA's own operations do the same, slower;
@@ -47,6 +47,7 @@ def _loaded() -> tuple[str, str]:
             *("neuralmon_convolve", "neuralmon_kernel_gradient"),
             *("neuralmon_attention", "neuralmon_attention_gradients"),
             *("neuralmon_lstm", "neuralmon_lstm_gradients"),
+            *("neuralmon_moments", "neuralmon_products"),
         ):
             jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(getattr(library, name)), platform="cpu")
         return library.neuralmon_level().decode(), ""

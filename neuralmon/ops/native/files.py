@@ -9,6 +9,7 @@ SOURCES = (
     *("kernels.h", "kernels.cc", "convolution.cc"),
     *("attention_kernels.h", "attention_kernels.cc", "attention.cc"),
     *("lstm.h", "lstm_kernels.cc", "lstm.cc"),
+    *("batch_norm.h", "batch_norm_kernels.cc", "batch_norm.cc"),
 )
 
 
