@@ -26,6 +26,7 @@ __all__ = ["FIGURES", "Drawing", "decision_grid", "drawable", "figure"]
 
 # The file of this room that draws each figure; it is read, and matplotlib with it, when the first one is drawn.
 FIGURES = {
+    "attention": "attention",
     "data": "examples",
     "learning_curves": "curves",
     "confusion_matrix": "classes",
@@ -84,3 +85,4 @@ def drawable(
         "decision_regions": shape == (2,) and num_classes is not None and num_classes <= 20,
     }
     return tuple(name for name in FIGURES if possible.get(name))
+    return tuple(name for name in FIGURES if possible.get(name, False))

@@ -2,7 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -12,10 +13,14 @@ from jaxtyping import Array, Float
 
 from neuralmon.data import Batch, Spec
 from neuralmon.fields import FractionNumber, NonNegativeInt
+from neuralmon.models.gpt import GPT
+from neuralmon.sampling import SampleRequest
 from neuralmon.tasks.classification import softmax_cross_entropy
 from neuralmon.tasks.shapes import output_shape, said, target_shape
 from neuralmon.tasks.sums import mean
 from neuralmon.tasks.task import Sums
+from neuralmon.tasks.trained import Findings, Trained
+from neuralmon.tasks.text_sampling import attention_figure, can_write, sample_text, write
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +98,20 @@ class LanguageModel:
                 f"the model's are {said(outputs)}"
             )
         return None
+
+    def study(self, trained: Trained, split: str) -> Findings:
+        """Returns a text that the model writes, and of a GPT the attention to a passage of the split."""
+        if not can_write(trained):
+            return Findings()
+        gpt = isinstance(trained.model, GPT)
+        return Findings(
+            figures={"attention": partial(attention_figure, trained, split)} if gpt else {},
+            texts={"sample": partial(sample_text, trained)},
+        )
+
+    def sample(self, trained: Trained, request: SampleRequest) -> Iterator[str]:
+        """Yields texts as they are written (see `neuralmon.tasks.text_sampling.write`)."""
+        return write(trained, request)
 
     def monitor(self) -> tuple[str, Literal["max", "min"]]:
         """See `Task.monitor`."""

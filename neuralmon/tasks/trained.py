@@ -13,7 +13,7 @@ A task may have any of these methods beside those of `Task`:
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import flax.linen as nn
 import jax
@@ -21,6 +21,8 @@ import numpy as np
 
 from neuralmon.data import Batch, Dataset
 from neuralmon.inspection import with_train
+
+Figure: TypeAlias = tuple[str, Mapping[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -68,10 +70,10 @@ class Findings:
     Attributes:
       metrics: floats, and tables as nested dicts; they stand beside the task's own in the run's result.
       figures: by their files' names without `.png`: the name of a figure (see `neuralmon.figures.FIGURES`), and what it
-        is drawn of.
-      texts: by their files' names without `.txt`.
+        is drawn of; or a function that returns both, called only if the figure is drawn.
+      texts: by their files' names without `.txt`: the text; or a function that returns it, likewise.
     """
 
     metrics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    figures: Mapping[str, tuple[str, Mapping[str, Any]]] = dataclasses.field(default_factory=dict)
-    texts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    figures: Mapping[str, Figure | Callable[[], Figure]] = dataclasses.field(default_factory=dict)
+    texts: Mapping[str, str | Callable[[], str]] = dataclasses.field(default_factory=dict)

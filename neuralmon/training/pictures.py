@@ -55,6 +55,8 @@ class Pictures:
 
     def begin(self, feed: Feed) -> None:
         """Draws the first training batch as the model sees it, with its labels."""
+        if self._spec.vocab_size is not None:
+            return  # numbers of tokens are no picture
         with self._harmless("data"):
             training, dataset = self._experiment.training, self._experiment.dataset
             size = self._spec.sizes["train"]
@@ -108,12 +110,13 @@ class Pictures:
             self._failures.append(f"figure {name} not drawn: {type(error).__name__}: {first_line(error)}")
 
     def _found(self, findings: Findings, suffix: str = "") -> None:
-        for name, (figure, data) in findings.figures.items():
+        for name, found in findings.figures.items():
+            figure, data = found() if callable(found) else found
             self._drawing.draw(name + suffix, figure, **data)
         for name, text in findings.texts.items():
             file = self._folder / "samples" / f"{name}{suffix}.txt"
             file.parent.mkdir(exist_ok=True)
-            file.write_text(text, encoding="utf-8")
+            file.write_text(text() if callable(text) else text, encoding="utf-8")
 
     def _classes(self, split: str, metrics: Mapping[str, Any]) -> None:
         names = list(self._spec.class_names)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from neuralmon.fields import Dtype, FractionNumber, PositiveInt
 from neuralmon.layers.dropout import Dropout
@@ -121,6 +121,40 @@ class SequenceModel(nn.Module):
             self.num_classes, dtype=self.dtype, kernel_init=self.output_init, bias_init=self.bias_init, name="output"
         )(x)
         return outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32)), state
+
+    def decode(
+        self, tokens: Int[Array, "batch time"], cache: dict[str, State], lengths: Int[Array, " batch"] | None = None
+    ) -> tuple[Float[Array, "batch classes"], dict[str, State]]:
+        """Reads on, and returns the outputs after each example's last token, and the state to go on with.
+
+        With it a model of tokens writes as a GPT does (see `neuralmon.models.generation`).
+
+        Args:
+          tokens: a prompt, or the token chosen last.
+          cache: from `empty_cache`, or from the call before.
+          lengths: how many of each example's `tokens` are real, at least 1; behind them is padding. None: all.
+
+        Raises:
+          ValueError: as `run`.
+        """
+        if self.bidirectional:
+            raise ValueError(f"{type(self).__name__}(bidirectional=True) reads what comes later too: it cannot write")
+        inputs = tokens if lengths is None else {"sequence": tokens, "lengths": lengths}
+        outputs, cache = self.run(inputs, cache)
+        if self.output == "all":
+            last = jnp.full(len(tokens), tokens.shape[1] - 1) if lengths is None else lengths - 1
+            outputs = jnp.take_along_axis(outputs, last[:, None, None], axis=1)[:, 0]
+        return outputs, cache
+
+    @nn.nowrap
+    def empty_cache(self, batch_size: int, max_length: int | None = None) -> dict[str, State]:
+        """Returns the cache for `decode` before the first token: the initial state, with room for any text."""
+        return self.initial_state(batch_size)
+
+    @nn.nowrap
+    def unstacked(self, variables: dict, cache: dict[str, State]) -> tuple[dict, dict[str, State]]:
+        """Returns variables and cache for `decode` as they are: a loop over tokens reads them where they lie."""
+        return variables, cache
 
     @nn.nowrap
     def _read(self, inputs: Any) -> tuple[Float[Array, "batch time features"], Bool[Array, "batch time"] | None]:

@@ -1,0 +1,21 @@
+"""A GPT of 0.8 million parameters learns to write, letter by letter, like Shakespeare.
+
+    python launch.py --experiment=gpt_shakespeare --workdir=runs/gpt_shakespeare
+    python launch.py --mode=sample --workdir=runs/gpt_shakespeare --prompt="ROMEO:" --temperature=0.8
+
+Not measured yet.
+"""
+
+import neuralmon as nm
+
+
+def experiment() -> nm.Experiment:
+    return nm.Experiment(
+        dataset=nm.data.Shakespeare(context_length=128, split=nm.data.ChronologicalSplit(validation=0.05, test=0.05)),
+        model=nm.models.GPT(context_length=128, num_layers=4, num_heads=4, width=128),
+        task=nm.tasks.LanguageModel(),
+        optimizer=nm.optim.AdamW(
+            learning_rate=nm.optim.Cosine(peak=2e-3, end=1e-4, warmup=0.05), b2=0.99, weight_decay=0.1, clip_norm=1.0
+        ),
+        training=nm.Training(batch_size=32, steps=4000, evaluate_every=1000),
+    )
