@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from neuralmon.figures import style
 
 _CELL = 0.125  # inches
+_WIDEST = 14.6  # inches of the whole figure
 _LABEL = 0.7  # inches a label is shortened to
 _SHOWN = {" ": "␣", "\n": "↵", "\t": "→", "": "∅"}
 
@@ -42,7 +43,8 @@ def attention(
     side, top = style.widest(rows_text) + 0.12, style.widest(columns_text) + 0.3
     upright = all(len(label) <= 1 for label in columns_text)
     top = 0.42 if upright else top
-    width, height = (max(len(labels) * _CELL, 1.2) for labels in (keys, queries))
+    room = (_WIDEST / columns - side - 0.12) / len(keys)
+    width, height = max(len(keys) * min(_CELL, room), 1.2), max(len(queries) * min(_CELL, 9 / len(queries)), 1.2)
     total = columns * (side + width + 0.12) + 0.1, rows * (top + height + 0.15) + 0.4
     figure = style.new_figure(max(total[0], 4.4), total[1], title, constrained=False)
     inches = max(total[0], 4.4), total[1]
@@ -54,7 +56,9 @@ def attention(
         axes.imshow(np.nan_to_num(head), cmap="Blues", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
         axes.set_title(name, pad=16 if upright else top * 72 - 16)
         axes.xaxis.tick_top()
-        axes.set_xticks(range(len(keys)), columns_text, rotation=0 if upright else 90)
+        # Narrower than a letter, labels would hide each other.
+        shown = slice(None, None, math.ceil(0.1 / room))
+        axes.set_xticks(range(len(keys))[shown], columns_text[shown], rotation=0 if upright else 90)
         axes.set_yticks(range(len(queries)), rows_text)
         axes.tick_params(length=0, pad=2, labelsize=style.SMALL)
         axes.spines[:].set(visible=True, color=style.PALE)

@@ -15,7 +15,7 @@ from neuralmon.sampling import SampleRequest
 from neuralmon.tasks.trained import Trained
 
 _LENGTH = 500  # tokens that are written if nothing else is said
-_PASSAGE = 32  # tokens of which the attention is drawn
+_PASSAGE = 24  # tokens of which the attention is drawn
 _PANELS = 4  # heads of a block that are drawn
 
 

@@ -60,6 +60,7 @@ SMALL = {
         "probabilities": [0.7],
         "losses": [3],
     },
+    "attention": {"weights": np.ones((1, 1, 1)), "queries": ["a"], "keys": [""]},
     "regression": {"predicted": np.ones(1), "targets": np.ones(1)},
     "first_layer_filters": {"kernel": np.zeros((3, 3, 1, 1))},
     "decision_regions": {
@@ -82,6 +83,8 @@ HARD = [
     ("data", {"inputs": RANDOM.random((4, 2)), "labels": RANDOM.random(4)}),
     ("data", {"inputs": RANDOM.random((4, 300)), "labels": ["a"] * 4, "feature_names": NAMES}),
     ("data", {"inputs": ["to be\nor not to be " * 9, ""], "labels": ["a", "b"]}),
+    ("attention", {"weights": RANDOM.random((8, 24, 24)), "queries": ["t", " "] * 12, "keys": ["x"] * 24}),
+    ("attention", {"weights": np.full((3, 2, 90), np.nan), "queries": ["$a$" * 40, "\t"], "keys": NAMES[:90]}),
     ("learning_curves", {"rows": [{"step": 1, "split": "train", "loss": None}]}),
     ("learning_curves", {"rows": [{"step": 0, "split": split, **BAD} for split in ("train", "validation")]}),
     ("learning_curves", {"rows": [], "learning_rate": np.array([[0, 0.1]])}),
@@ -118,6 +121,11 @@ def test_drawing_leaves_matplotlib_as_it_was():
     before = dict(matplotlib.rcParams)
     draw("confusion_matrix", counts=[[1, 2], [3, 4]])
     assert dict(matplotlib.rcParams) == before
+
+
+def test_attention_weights_of_another_shape_are_refused():
+    with pytest.raises(ValueError, match=r"\(2, 3, 4\) are not \(heads, queries, keys\) of 3 queries and 5 keys"):
+        figures.figure("attention", weights=np.ones((2, 3, 4)), queries=["a"] * 3, keys=["b"] * 5)
 
 
 # What is seen.

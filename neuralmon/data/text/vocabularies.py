@@ -269,7 +269,7 @@ def _library(tokens: str, merges: str, special: frozenset[int]) -> Any:
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     vocab = {token: number for number, token in enumerate(tokens.split(" ")) if number not in special}
-    pairs = [tuple(line.split(" ")) for line in merges.split("\n") if line]
+    pairs = [(left, right) for left, _, right in (line.partition(" ") for line in merges.split("\n")) if left]
     library = Tokenizer(models.BPE(vocab, pairs))
     library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     return library
