@@ -11,15 +11,19 @@ from neuralmon.cli import main
 from neuralmon.shipped import shipped
 
 _FEW = ("--training.steps=4", "--training.batch_size=16", "--training.evaluate_every=4", "--training.steps_per_chunk=2")
+_TEXT = ("--dataset.context_length=16", "--dataset.split.validation=0.001", "--dataset.split.test=0.001")
 # What is made small, beside the number of steps.
 _SMALLER: dict[str, tuple[str, ...]] = {
     "cnn_mnist": ("--model.features=4,4", "--model.hidden=8"),
+    "gpt_shakespeare": (*_TEXT, "--model.num_layers=1", "--model.num_heads=1", "--model.width=8"),
+    "lstm_shakespeare": (*_TEXT, "--model.hidden=8"),
     "mlp_iris": (),
     "mlp_mnist": ("--model.hidden=8",),
     "mlp_moons": (),
     "mlp_sunspots": (),
     "perceptron_iris": ("--training.batch_size=1",),
     "perceptron_moons": ("--training.batch_size=1",),
+    "rnn_shakespeare": (*_TEXT, "--model.hidden=8"),
     "skipgram_shakespeare": ("--model.embedding_dim=4", "--training.batch_size=1024"),
     "softmax_mnist": (),
 }

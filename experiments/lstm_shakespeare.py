@@ -1,0 +1,21 @@
+"""An LSTM writes like Shakespeare, letter by letter; rnn_shakespeare has as many parameters and no gates.
+
+    python launch.py --experiment=lstm_shakespeare --workdir=runs/lstm_shakespeare
+    python launch.py --mode=sample --workdir=runs/lstm_shakespeare --prompt="ROMEO:" --temperature=0.8
+
+355,347 parameters, and 355,135 in rnn_shakespeare. What is to be compared is `bits_per_character`.
+
+Not measured yet.
+"""
+
+import neuralmon as nm
+
+
+def experiment() -> nm.Experiment:
+    return nm.Experiment(
+        dataset=nm.data.Shakespeare(context_length=128, split=nm.data.ChronologicalSplit(validation=0.05, test=0.05)),
+        model=nm.models.LSTM(hidden=(256,), embedding_dim=64, output="all"),
+        task=nm.tasks.LanguageModel(),
+        optimizer=nm.optim.Adam(learning_rate=nm.optim.Cosine(peak=3e-3, warmup=0.05), clip_norm=1.0),
+        training=nm.Training(batch_size=32, steps=3000, evaluate_every=1000),
+    )
