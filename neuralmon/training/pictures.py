@@ -90,8 +90,9 @@ class Pictures:
             )
         with self._harmless("of the task"):
             self._found(findings)
-        with self._harmless("first_layer_filters"):
-            self._filters(state)
+        if self._spec.vocab_size is None:  # the first kernel of a model of tokens sees no picture
+            with self._harmless("first_layer_filters"):
+                self._filters(state)
         if split is not None:
             with self._harmless("confusion_matrix"):
                 self._classes(split, metrics[split])
