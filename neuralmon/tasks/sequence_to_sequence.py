@@ -62,7 +62,7 @@ class SequenceToSequence:
 
     def report(self, sums: Mapping[str, tuple[np.ndarray, np.ndarray]], spec: Spec) -> dict[str, Any]:
         """Returns loss, accuracy of tokens and, from evaluations, nats and perplexity of a token."""
-        result = {name: float(mean(pair)) for name, pair in sums.items() if name in ("loss", "accuracy", "nats")}
+        result = {name: float(mean(sums[name])) for name in ("loss", "accuracy", "nats") if name in sums}
         # Beyond what a float can hold it is a diverged model, not an error.
         return result | ({"perplexity": float(np.exp(min(result["nats"], 700.0)))} if "nats" in result else {})
 

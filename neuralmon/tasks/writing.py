@@ -37,13 +37,13 @@ def write(
     order = np.argsort([len(tokens) for tokens in sources], kind="stable")
     texts = [""] * len(sources)
     for start in range(0, len(order), _BATCH):
-        rows = order[start : start + _BATCH]
+        rows = order[start : start + _BATCH].tolist()
         longest = max(len(sources[row]) for row in rows)
         width = min(-(-longest // _WIDTH) * _WIDTH, limit or longest + _WIDTH)
         # The last batch is filled up: another size would be compiled again.
         size = len(rows) if len(order) <= _BATCH else _BATCH
         batch = np.zeros((size, width), np.int32)
-        for place, row in enumerate(np.resize(rows, size)):
+        for place, row in enumerate(np.resize(rows, size).tolist()):
             batch[place, : len(sources[row])] = sources[row]
         most = min(max_length or width * 3 // 2 + 8, limit or 2**31)
         ends = vocabulary.begin_id, vocabulary.end_id
@@ -81,7 +81,7 @@ def bleu(written: Sequence[str], references: Sequence[str]) -> tuple[float, str]
     Sources: Papineni et al., "BLEU: a Method for Automatic Evaluation of Machine Translation", ACL 2002; Post, "A Call
     for Clarity in Reporting BLEU Scores", WMT 2018.
     """
-    from sacrebleu.metrics import BLEU
+    from sacrebleu.metrics.bleu import BLEU
 
     metric = BLEU()
     score = float(metric.corpus_score(list(written), [list(references)]).score)

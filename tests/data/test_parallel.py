@@ -161,7 +161,7 @@ WRONG = {
     "no target": (("one", "uno"), {"target": ""}, r"dataset.target is empty"),
     "one file of two": (("one", "uno"), {"test": ("x",)}, r"dataset.test: 1 files; give 2"),
     "no column": (("one\tuno", ""), {**TABLE, "target": "3"}, r"line 1: there is no column 3, but 2"),
-    "no such name": (("en\tes\na\tb", ""), {**TABLE, "source": "se"}, r"no column 'se' \(did you mean es\?\)"),
+    "no such name": (("en\tes\na\tb", ""), {**TABLE, "source": "ess"}, r"no column 'ess' \(did you mean es\?\)"),
     "empty cell": (("a\tb\nc\t", ""), TABLE, r"line 2, column 2 is empty"),
 }  # fmt: skip
 

@@ -11,7 +11,7 @@ from parity.comparison import Case, Result, both_types, cotangent, ours, random_
 
 from neuralmon.interop import gpt as interop
 from neuralmon.interop.weights import flatten, unflatten
-from neuralmon.models import GPT
+from neuralmon.models import GPT, beam_search
 from neuralmon.models.generation import generate
 
 
@@ -183,16 +183,20 @@ def test_keys_without_prefix_and_buffers_of_old_files_are_read(model):
     jax.tree.map(np.testing.assert_array_equal, interop.from_huggingface(model, tensors), variables)
 
 
+def lively_variables(model):
+    """Returns variables with small biases and large differences between the places, or one token would always win."""
+    leaves = flatten(variables_of(model))
+    factors = {"bias": 0.1, "position_embedding/embedding": 10}
+    scale = {path: next((factor for end, factor in factors.items() if path.endswith(end)), 1) for path in leaves}
+    return unflatten({path: leaf * scale[path] for path, leaf in leaves.items()})
+
+
 @both_kinds
 def test_greedy_generation_is_that_of_transformers(model):
     torch = pytest.importorskip("torch")
     pytest.importorskip("transformers")
     lengths, count = (3, 6, 1), 5
-    # Small biases and large differences between the places, or one token would always win.
-    leaves = flatten(variables_of(model))
-    factors = {"bias": 0.1, "position_embedding/embedding": 10}
-    scale = {path: next((factor for end, factor in factors.items() if path.endswith(end)), 1) for path in leaves}
-    variables = unflatten({path: leaf * scale[path] for path, leaf in leaves.items()})
+    variables = lively_variables(model)
     prompts = Texts(lengths).tokens(model)
     reference = reference_of(model, variables)
     expected = []
@@ -203,3 +207,31 @@ def test_greedy_generation_is_that_of_transformers(model):
     tokens = generate(model, variables, prompts, count, jax.random.key(0), np.array(lengths), temperature=0.0)
     np.testing.assert_array_equal(tokens, expected)
     assert len(np.unique(expected)) >= 4
+
+
+@both_kinds
+@pytest.mark.parametrize("beam_size", [1, 4])
+def test_beam_search_is_that_of_transformers(model, beam_size):
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    variables, count = lively_variables(model), 7
+    prompts = np.random.default_rng(1).integers(0, model.vocab_size, (12, 4))
+    # What is often written somewhere in the middle is taken for the end.
+    written = generate(model, variables, prompts, count, jax.random.key(0), temperature=0.0)
+    end = int(np.bincount(np.asarray(written)[:, 2:5].ravel()).argmax())
+    options = {"num_beams": beam_size, "early_stopping": True, "length_penalty": 0.0} if beam_size > 1 else {}
+    ids = torch.tensor(prompts)
+    options |= {"max_new_tokens": count, "do_sample": False, "pad_token_id": end, "eos_token_id": end}
+    generated = reference_of(model, variables).generate(ids, attention_mask=torch.ones_like(ids), **options).numpy()
+    expected = np.full((12, count), end)
+    expected[:, : generated.shape[1] - 4] = generated[:, 4:]
+
+    def decode(tokens, cache):
+        return model.apply(variables, tokens[:, None], cache, method="decode")
+
+    _, cache = model.apply(variables, prompts[:, :-1], model.empty_cache(12, 4 + count), method="decode")
+    search = jax.jit(functools.partial(beam_search, decode, max_length=count, beam_size=beam_size))
+    tokens, _ = search(cache, prompts[:, -1], end, length_penalty=0.0)
+    np.testing.assert_array_equal(tokens, expected)
+    ended = (expected == end).any(axis=1)
+    assert ended.any() and (beam_size > 1 or not ended.all()) and len(np.unique(expected)) >= 4

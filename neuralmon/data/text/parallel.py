@@ -167,7 +167,7 @@ class Parallel(abc.ABC):
 
     def prepare(self, key: Array, batch: Batch, train: bool) -> Batch:
         """See `Dataset.prepare`; without targets, the target is its beginning alone."""
-        source, begin, end = batch["inputs"], self.vocabulary.begin_id, _end(self.vocabulary)
+        source, begin, end = batch["inputs"], self.vocabulary.special["<begin>"], _end(self.vocabulary)
         target = jnp.full((len(source), 1), begin, jnp.int32)
         if "targets" in batch:
             before = jnp.concatenate([target, batch["targets"][:, :-1]], axis=1)

@@ -48,7 +48,7 @@ class Strings(Parallel):
             raise RequestError(f"dataset.longest={self.longest}: {what}; raise it, or make train_size smaller")
         sizes = {"train": self.train_size, "validation": self.held_out_size, "test": self.held_out_size}
         seen: set[str] = set()
-        pairs = {}
+        pairs: dict[str, Pairs] = {}
         for stream, (name, size) in enumerate(sizes.items()):
             texts = self._drawn(stream, size, (1, self.longest), seen)
             pairs[name] = texts, [self.answer(text) for text in texts]

@@ -34,7 +34,7 @@ class VersesEnEs(Parallel):
             raise RequestError(f"dataset: there is no book {unknown[0]!r}{did_you_mean(unknown[0], books)}")
         if both := set(self.validation_books) & set(self.test_books):
             raise RequestError(f"dataset: {min(both)} is a book of the validation and of the test")
-        pairs = {}
+        pairs: dict[str, Pairs] = {}
         for name, own in splits.items():
             chosen = [row for row in rows if (row[0] not in held_out if own is None else row[0] in own)]
             if chosen:
