@@ -16,7 +16,7 @@ from neuralmon.tasks.shapes import output_shape, said, target_shape
 from neuralmon.tasks.sums import mean
 from neuralmon.tasks.task import Sums
 from neuralmon.tasks.trained import Findings, Trained
-from neuralmon.tasks.writing import bleu, read_sources, write
+from neuralmon.tasks.translating import attention_figure, bleu, read_sources, write
 
 _SHOWN = 100  # texts that are kept for reading
 _AT_ONCE = 256  # lines of a file after which what was written is shown
@@ -110,7 +110,9 @@ class SequenceToSequence:
             metrics["exact_match_by_length"] = _by_length([len(text) for text in (*sources, *longer)], right)
         shown = list(zip(sources, references, written, strict=True))[:_SHOWN]
         texts = [f"source   {source}\ntarget   {target}\nwritten  {own}\n" for source, target, own in shown]
-        return Findings(metrics, texts={f"written_{split}": "\n".join([head, "", *texts])})
+        figure = attention_figure(trained, sources[:_SHOWN], written)
+        found = {} if figure is None else {"cross_attention": ("attention", figure)}
+        return Findings(metrics, found, {f"written_{split}": "\n".join([head, "", *texts])})
 
     def sample(self, trained: Trained, request: SampleRequest) -> Iterator[str]:
         """Yields what the model writes about each line of `request.input`, a text or a file, in a line of its own."""

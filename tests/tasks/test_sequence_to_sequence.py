@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,9 +13,10 @@ from scipy.special import log_softmax
 
 import neuralmon as nm
 from neuralmon.errors import RequestError
+from neuralmon.layers import KeyValueCache
 from neuralmon.sampling import SampleRequest
 from neuralmon.tasks import SequenceToSequence, Trained
-from neuralmon.tasks.writing import bleu, read_sources, write
+from neuralmon.tasks.translating import attention_figure, bleu, read_sources, write
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(size=(3, 4, 5)).astype(np.float32)
@@ -51,8 +53,16 @@ def test_outputs_that_do_not_fit_are_refused(shape):
     assert "targets of tokens" in task.check(LOGITS, dataclasses.replace(SPEC, vocab_size=None))
 
 
-class Parrot(nm.models.Transformer):
-    """Writes the source's tokens behind each other, whatever its parameters are: the place is all it has to know."""
+class Parrot(nn.Module):
+    """Writes the source's tokens one after the other: it has no parameters, and the place is all it has to know."""
+
+    vocab_size: int
+    positions: str = "sinusoidal"
+    max_length: int = 512
+
+    @nn.nowrap
+    def empty_cache(self, batch_size, max_length):
+        return (KeyValueCache.empty(batch_size, max_length, 1, 1),)
 
     def memorize(self, source):
         return jnp.pad(source, ((0, 0), (0, 64))), None
@@ -65,7 +75,7 @@ class Parrot(nm.models.Transformer):
 
 def trained(**fields):
     dataset = nm.data.Copy(train_size=50, held_out_size=70, longest=9, longer=12, letters="abcdef", **fields).resolve()
-    model = Parrot(vocab_size=dataset.vocabulary.size, num_layers=1, num_heads=1, width=2)
+    model = Parrot(dataset.vocabulary.size)
     return Trained(model, {}, dataset, lambda split, rows: {})
 
 
@@ -122,6 +132,19 @@ def test_lines_are_translated_one_by_one(tmp_path):
 def test_what_cannot_be_translated_is_said(fields, message):
     with pytest.raises(RequestError, match=message):
         list(SequenceToSequence().sample(trained(), SampleRequest(**fields)))
+
+
+def test_a_figure_shows_where_the_last_block_looks_for_each_token():
+    own = trained()
+    model = nm.models.Transformer(
+        vocab_size=own.model.vocab_size, num_layers=2, num_heads=2, width=4, feedforward_dim=4
+    )
+    inputs = {"source": np.ones((1, 3), int), "target": np.ones((1, 3), int)}
+    own = dataclasses.replace(own, model=model, variables=jax.jit(model.init)(jax.random.key(0), inputs))
+    figure = attention_figure(own, ["ab", "abcdef"], ["", "fed"])
+    assert figure["queries"] == [*"fed", "<end>"] and figure["keys"] == [*"abcdef", "<end>"]
+    assert figure["weights"].shape == (2, 4, 7)
+    np.testing.assert_allclose(figure["weights"].sum(axis=-1), 1, rtol=1e-5)
 
 
 def test_learned_positions_have_an_end():

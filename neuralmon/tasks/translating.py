@@ -8,7 +8,8 @@ import numpy as np
 
 from neuralmon.data.text.parallel_text import read_lines
 from neuralmon.errors import RequestError
-from neuralmon.models import translate
+from neuralmon.inspection import inspect
+from neuralmon.models import Transformer, translate
 from neuralmon.tasks.trained import Trained
 
 _BATCH = 64
@@ -86,6 +87,30 @@ def bleu(written: Sequence[str], references: Sequence[str]) -> tuple[float, str]
     metric = BLEU()
     score = float(metric.corpus_score(list(written), [list(references)]).score)
     return score, str(metric.get_signature())
+
+
+def attention_figure(trained: Trained, sources: Sequence[str], written: Sequence[str]) -> dict[str, Any] | None:
+    """Returns what the figure "attention" is drawn of: where the last block looks in the source as it writes a token.
+
+    It is of the source whose tokens are nearest to 16 in number; None if the model is no Transformer.
+    """
+    if not isinstance(trained.model, Transformer):
+        return None
+    dataset: Any = trained.dataset
+    encoded = dataset.encode_sources(sources)
+    one = min(range(len(encoded)), key=lambda index: abs(len(encoded[index]) - 16))
+    vocabulary = dataset.vocabulary
+    tokens = np.append(vocabulary.encode(written[one]), np.int32(vocabulary.end_id))
+    target = np.concatenate([np.array([vocabulary.begin_id], np.int32), tokens[:-1]])
+    inputs = {"source": encoded[one][None], "target": target[None]}
+    path = "decoder/layers_*/cross_attention/attention_weights"
+    seen = inspect(trained.model, trained.variables, inputs, path)
+    return {
+        "weights": np.asarray(list(seen.values())[-1][0]),
+        "queries": [vocabulary.label(token) for token in tokens],
+        "keys": [dataset.source_vocabulary.label(token) for token in encoded[one]],
+        "title": "Each row is a token that is written, and where the last block looks in the source",
+    }
 
 
 def _limit(model: Any) -> int | None:
