@@ -14,11 +14,11 @@ def experiment() -> nm.Experiment:
         # About five pairs of verses in a row of 192 tokens.
         dataset=nm.data.VersesEnEs(tokenizer=nm.data.BytePair(vocab_size=4_000), pack=192),
         model=nm.models.Transformer(
-            num_layers=3, num_heads=4, width=256, feedforward_dim=1024, pre_norm=True, dropout=0.3
+            num_layers=3, num_heads=4, width=128, feedforward_dim=512, pre_norm=True, dropout=0.1
         ),
         task=nm.tasks.SequenceToSequence(),
         optimizer=nm.optim.AdamW(
-            learning_rate=nm.optim.Cosine(peak=1e-3, warmup=0.1), b2=0.98, clip_norm=1.0, ema_decay=0.999
+            learning_rate=nm.optim.Cosine(peak=2e-3, warmup=0.1), b2=0.98, clip_norm=1.0, ema_decay=0.999
         ),
-        training=nm.Training(batch_size=16, epochs=20),
+        training=nm.Training(batch_size=16, epochs=12),
     )
