@@ -18,11 +18,16 @@ from neuralmon.data.images.folder import ImageFolder
 from neuralmon.data.images.pokemon import Pokemon
 from neuralmon.data.labelled import Facts, LabelledDataset, TableColumn
 from neuralmon.data.mnist import Mnist
+from neuralmon.data.sequences.digit_strings import DigitStrings
+from neuralmon.data.sequences.generated import AddingProblem, CopyMemory
+from neuralmon.data.sequences.sequential_mnist import SequentialMnist
 from neuralmon.data.splits import ChronologicalSplit, RandomSplit, Split
 from neuralmon.data.tables.arrays import Arrays
 from neuralmon.data.tables.csv_dataset import Csv
+from neuralmon.data.tables.csv_series import CsvSeries
 from neuralmon.data.tables.iris import Iris
 from neuralmon.data.tables.moons import Moons
+from neuralmon.data.tables.series import Series
 from neuralmon.data.tables.sunspots import Sunspots
 from neuralmon.data.text.language_data import TextDataset, TextFacts
 from neuralmon.data.text.parallel import Parallel, ParallelFacts
@@ -36,6 +41,7 @@ from neuralmon.data.text.words import ShakespeareWords
 from neuralmon.data.tfds.dataset import Tfds
 
 __all__ = [
+    "AddingProblem",
     "Arrays",
     "Augmentation",
     "Batch",
@@ -47,11 +53,14 @@ __all__ = [
     "Colour",
     "Column",
     "Copy",
+    "CopyMemory",
     "Crop",
     "Csv",
+    "CsvSeries",
     "CutMix",
     "Cutout",
     "Dataset",
+    "DigitStrings",
     "Facts",
     "Flip",
     "Gpt2",
@@ -72,6 +81,8 @@ __all__ = [
     "Rotate",
     "Rows",
     "Shakespeare",
+    "SequentialMnist",
+    "Series",
     "ShakespeareWords",
     "Shift",
     "Spec",

@@ -92,11 +92,12 @@ class CsvFile:
         names: Sequence[str],
         kinds: Mapping[str, Kind],
         exact: Collection[str] = (),
-        missing: Literal["refuse", "drop"] = "refuse",
+        missing: Literal["refuse", "drop", "keep"] = "refuse",
     ) -> dict[str, Cells]:
         """Returns the columns called `names`, of the kinds that `kinds` says, or as found where it says none.
 
-        Where `missing` is "drop", rows without a value in one of the columns are left out. In columns of words that are
+        Where `missing` is "drop", rows without a value in one of the columns are left out; where it is "keep", missing
+        numbers are NaN. In columns of words that are
         `exact`, all words are as good, `NA` and the like too: only empty cells are missing.
 
         Raises:
@@ -114,7 +115,7 @@ class CsvFile:
                     "fill them in, or leave the rows out (in training, dataset.missing=drop does, or dataset.ignore)"
                 )
                 raise RequestError(f"{what}, as in {lacking.sum():,} of {len(lacking):,} rows; {advice}")
-            kept &= ~lacking
+            kept &= ~lacking | (missing == "keep")
         if not kept.any():
             raise RequestError(f"{self.path}: every row lacks a value; leave columns out (dataset.ignore)")
         return {name: _sorted(values[kept], words.get(name)) for name, values in table.items()}
