@@ -34,8 +34,10 @@ FIGURES = {
     "worst_mistakes": "examples",
     "regression": "regression",
     "first_layer_filters": "filters",
+    "forecast": "forecast",
     "decision_regions": "regions",
     "samples": "samples",
+    "comparison": "comparison",
 }
 
 

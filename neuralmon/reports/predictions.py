@@ -58,6 +58,8 @@ def _row(spec: Spec, said: Mapping[str, Any]) -> dict[str, Any]:
             row[key] = spec.class_names[int(array)] if named else _plain(array)
         elif key == "labels" and len(array) == len(spec.class_names):
             row[key] = [name for name, held in zip(spec.class_names, array, strict=True) if held]
+        elif key == "string" and spec.class_names:
+            row[key] = "".join(spec.class_names[int(place)] for place in array if place >= 0)
         elif array.ndim == 1 and len(array) == len(spec.class_names):
             row[key] = {name: _plain(element) for name, element in zip(spec.class_names, array, strict=True)}
         else:

@@ -20,6 +20,8 @@ from neuralmon.tasks.adversarial_losses import (
 )
 from neuralmon.tasks.binary_classification import BinaryClassification
 from neuralmon.tasks.classification import Classification
+from neuralmon.tasks.ctc import CTC
+from neuralmon.tasks.forecast import Forecast
 from neuralmon.tasks.language_model import LanguageModel
 from neuralmon.tasks.multi_label import MultiLabel
 from neuralmon.tasks.negative_sampling import NegativeSampling
@@ -31,11 +33,13 @@ from neuralmon.tasks.update import Update, Updated
 
 __all__ = [
     "Adversarial",
+    "CTC",
     "AdversarialLoss",
     "Batch",
     "BinaryClassification",
     "Classification",
     "Findings",
+    "Forecast",
     "GradientPenalty",
     "Hinge",
     "LanguageModel",

@@ -1,7 +1,6 @@
 """What one looks at in a run's folder: figures, drawn by a process of their own, and texts."""
 
 import contextlib
-import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from operator import itemgetter
@@ -163,7 +162,7 @@ class Pictures:
                 feature_names=self._feature_names(),
                 title=title,
             )
-        elif "prediction" in said and math.prod(said["prediction"].shape[1:]) == 1:
+        elif "prediction" in said and count == said["prediction"].size == raw["targets"].size:
             predicted, targets = said["prediction"].reshape(-1), raw["targets"].reshape(-1)
             self._drawing.draw("regression", predicted=predicted, targets=targets, title=f"Predictions of {of}")
 
@@ -237,6 +236,8 @@ def _named(spec: Spec, targets: np.ndarray) -> list[str]:
     names = spec.class_names
     if names and targets.ndim == 1:
         return [names[int(target)] for target in targets]
+    if names and targets.ndim == 2 and (targets.shape[1] != len(names) or not np.isin(targets, (0, 1)).all()):
+        return ["".join(names[int(target)] for target in row if target >= 0) for row in targets]
     if names and targets.ndim == 2:
         return [" ".join(name for name, held in zip(names, row, strict=True) if held) or "none" for row in targets]
     mean, stddev = spec.target_mean or (0.0,), spec.target_stddev or (1.0,)
