@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -32,7 +32,7 @@ def learning_curves(
       monitor: a metric's name and "max" or "min", which way is better; of other metrics their name says it.
       title: what stands above.
     """
-    history = _columns(rows)
+    history = columns_of(rows)
     names = _shown(history)
     if not names and learning_rate is None:
         raise ValueError("there are no metrics to draw")
@@ -45,7 +45,7 @@ def learning_curves(
     splits = splits or sorted(history)
     colours = dict(zip(splits, style.COLOURS, strict=False)) | {"train": style.TRAIN, "validation": style.VALIDATION}
     for name, axes in zip(names, all_axes, strict=False):
-        better = monitor[1] if monitor is not None and monitor[0] == name else _better(name)
+        better = monitor[1] if monitor is not None and monitor[0] == name else "min" if is_better_low(name) else "max"
         curves = {split: history[split][name] for split in splits if name in history[split]}
         _panel(axes, name, curves, colours, better)
     if learning_rate is not None:
@@ -58,7 +58,7 @@ def learning_curves(
     return figure
 
 
-def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
+def columns_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
     """Returns split -> metric -> (steps, values), in order of the steps; what is no number is NaN."""
     lists: dict[str, dict[str, tuple[list[float], list[float]]]] = {}
     for row in rows:
@@ -86,8 +86,9 @@ def _shown(history: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return sorted(dict.fromkeys(names), key=lambda name: name != "loss")[:_MOST_PANELS]
 
 
-def _better(name: str) -> Literal["max", "min"]:
-    return "min" if any(word in name.lower() for word in _LOWER_IS_BETTER) else "max"
+def is_better_low(name: str) -> bool:
+    """Returns whether a metric of this name is better the lower it is."""
+    return any(word in name.lower() for word in _LOWER_IS_BETTER)
 
 
 def _panel(
@@ -116,7 +117,7 @@ def _panel(
         if missing := int((~finite).sum()):
             notes.append(f"{missing:,} of {len(values):,} {split} values are not finite")
     if better == "min":
-        _logarithmic(axes, np.concatenate(trends))
+        logarithmic(axes, np.concatenate(trends))
     if not any(len(trend) for trend in trends):
         axes.set_yticks([])
     axes.set_title(style.fit(name.replace("_", " "), 3.3, style.NORMAL), pad=5 + 11 * len(notes))
@@ -125,7 +126,7 @@ def _panel(
     _finish(axes)
 
 
-def _logarithmic(axes: Axes, trend: np.ndarray) -> None:
+def logarithmic(axes: Axes, trend: np.ndarray) -> None:
     """Makes the vertical axis logarithmic if the curves fall so far that a linear one hides the end."""
     if not trend.size or trend.min() <= 0 or trend.max() < 20 * trend.min():
         return

@@ -69,6 +69,8 @@ SMALL = {
         "inputs": np.zeros((1, 2)),
         "targets": np.zeros(1),
     },
+    "forecast": {"actual": [1.0], "forecasts": {"model": [[2.0]]}, "rmse": {"model": [1.0]}},
+    "comparison": {"runs": [{"label": "a", "rows": [{"step": 1, "split": "validation", "loss": 1.0}]}]},
 }  # fmt: skip
 MISTAKES = {"true": NAMES[:3], "predicted": NAMES[1:4], "probabilities": [0.1, 0.2, 0.3], "losses": [1, 2, 3]}
 BAD = {"loss": float("inf"), "m": 1e-30}
