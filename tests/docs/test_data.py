@@ -161,6 +161,13 @@ def last_years(folder):
     return window[None, :, None]
 
 
+def rain(folder):
+    series = [float(row[1]) for row in published("sunspots.csv")]
+    write_csv(folder / "rain.csv", ["month", "mm"], [[f"m{index}", value] for index, value in enumerate(series)])
+    write_csv(folder / "new_rain.csv", ["mm"], [[value] for value in series[:15]])
+    return np.stack([series[start : start + 12] for start in range(4)])[..., None].astype(np.float32)
+
+
 def fashion(folder):
     from neuralmon.data.tfds.download import RemoteFile
     from neuralmon.data.tfds.prepare import prepare
@@ -213,6 +220,7 @@ FORMS = [
     Form("my_years.py", "runs/years", years, 0),
     Form("my_iris.py", "runs/iris", iris, 3),
     Form("my_sunspots.py", "runs/sunspots", last_years, 0),
+    Form("my_rain.py", "runs/rain", rain, 0),
     Form("my_moons.py", "runs/moons", some_points, 2),
     Form("my_fashion.py", "runs/fashion", fashion, 10),
     Form("my_mnist.py", "runs/mnist", functools.partial(new_photos, size=28), 10),
