@@ -4,10 +4,13 @@ Convolutions, normalisations and dense layers are matched by their order. Both s
 last, so the first dense layer's rows agree.
 """
 
+import contextlib
+import io
 import re
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import jax
 import jax.numpy as jnp
@@ -21,17 +24,18 @@ from neuralmon.models import CNN
 _WEIGHTS = ("kernel", "bias")
 _STATISTICS = ("gamma", "beta", "moving_mean", "moving_variance")
 _KERAS1 = {"W": "kernel", "b": "bias"}
+_IN_ARCHIVE = "model.weights.h5"
 
 
 def from_keras(model: CNN, source: Any, image_shape: tuple[int, int, int]) -> Variables:
     """Returns the variables of `model` made of a Keras network's weights.
 
-    A file has one of three layouts: Keras 3's `save_weights("name.weights.h5")`, and Keras 1's and 2's `save_weights`
-    and `save`, whose optimizer is passed over.
+    A file has one of four layouts: Keras 3's `save_weights("name.weights.h5")` and `save("name.keras")`, and Keras 1's
+    and 2's `save_weights` and `save`. The optimizer is passed over.
 
     Args:
       model: a CNN of the same structure.
-      source: an HDF5 file; or a mapping of names in such a file, such as "layers/conv2d/vars/0", to arrays.
+      source: an HDF5 or .keras file; or a mapping of names in such a file, such as "layers/conv2d/vars/0", to arrays.
       image_shape: height, width and channels of the images, on which the first dense layer's size depends.
 
     Raises:
@@ -126,7 +130,7 @@ def _read(path: Path) -> Arrays:
     """Returns every array of a file by its name, in the order of the layers."""
     h5py = _h5py()
     if not path.is_file():
-        raise RequestError(f"{path}: there is no such file; give Keras' HDF5 file of weights")
+        raise RequestError(f"{path}: there is no such file; give Keras' HDF5 or .keras file of weights")
     arrays: Arrays = {}
     order: list[str] = []
 
@@ -135,7 +139,7 @@ def _read(path: Path) -> Arrays:
             arrays[name] = np.asarray(item)
 
     try:
-        with h5py.File(path, "r") as file:
+        with _hdf5(path) as content, h5py.File(content, "r") as file:
             root = file.get("model_weights", file)
             root.visititems(visit)
             order = [name.decode() if isinstance(name, bytes) else name for name in root.attrs.get("layer_names", ())]
@@ -145,6 +149,20 @@ def _read(path: Path) -> Arrays:
     listed = {layer: index for index, layer in enumerate(order)}
     names = sorted(arrays, key=lambda name: (listed.get(name.partition("/")[0], len(listed)), _natural(name)))
     return {name: arrays[name] for name in names}
+
+
+@contextlib.contextmanager
+def _hdf5(path: Path) -> Iterator[BinaryIO]:
+    """Opens a file of weights; a .keras file is a zip with one beside the description of the model."""
+    with contextlib.ExitStack() as stack:
+        if not zipfile.is_zipfile(path):
+            yield stack.enter_context(path.open("rb"))
+            return
+        archive = stack.enter_context(zipfile.ZipFile(path))
+        if _IN_ARCHIVE not in archive.namelist():
+            raise RequestError(f"{path} is a zip without {_IN_ARCHIVE}: not what Keras writes with save('name.keras')")
+        # HDF5 is read at random, which a compressed member would answer by starting again each time.
+        yield io.BytesIO(archive.read(_IN_ARCHIVE))
 
 
 def _h5py() -> Any:

@@ -48,6 +48,38 @@ class Result:
     seconds: dict[str, float]
     workdir: Path | None
 
+    @classmethod
+    def of(cls, experiment: Experiment, variables: Any) -> "Result":
+        """Returns what would be a run of `experiment` that ended in these variables of its model, to evaluate it.
+
+        Args:
+          experiment: its data, model and task.
+          variables: as a function of `neuralmon.interop` returns them, or `model.init`.
+
+        Raises:
+          RequestError: they are not those of the experiment's model.
+        """
+        experiment = experiment.resolve()
+        program, numbers, _ = compiled(experiment)
+        state = program.init(numbers)
+        own = {"params": state.params, **state.model_state}
+        wanted, given = (
+            {jax.tree_util.keystr(path): np.shape(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+            for tree in (own, dict(variables))
+        )
+        if wrong := [path for path in {**wanted, **given} if wanted.get(path) != given.get(path)]:
+            shapes = f"{given.get(wrong[0], 'missing')}, in the model {wanted.get(wrong[0], 'missing')}"
+            raise RequestError(f"{len(wrong)} variables are not those of the model: {wrong[0]} is {shapes}")
+
+        def placed(leaf: Any, new: Any) -> Any:
+            return jax.device_put(np.asarray(new, leaf.dtype), leaf.sharding)
+
+        model_state = jax.tree.map(placed, own, dict(variables))
+        params = model_state.pop("params")
+        average = None if state.average is None else jax.tree.map(lambda leaf: leaf.copy(), params)
+        state = dataclasses.replace(state, params=params, model_state=model_state, average=average)
+        return cls(experiment, state, metrics={}, history=[], seconds={}, workdir=None)
+
     @property
     def fingerprint(self) -> str:
         """SHA-256 over the parameters' bytes in the order of their paths."""
