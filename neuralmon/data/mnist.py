@@ -2,19 +2,24 @@
 
 import dataclasses
 from importlib import resources
-from typing import ClassVar
+from typing import Annotated, ClassVar, TypeAlias
 
 import numpy as np
 from jaxtyping import Array
 
 from neuralmon.data.images.files import read_images
 from neuralmon.data.labelled import Facts, LabelledDataset
+from neuralmon.errors import RequestError
+from neuralmon.fields import PositiveInt, Range
 
 # Of all pixels of the 60,000 training images, divided by 255.
 _MEAN, _STDDEV = 0.1307, 0.3081
 _VALIDATION = 5_000
 _COUNTS = (5_923, 6_742, 5_958, 6_131, 5_842, 5_421, 5_918, 6_265, 5_851, 5_949)
 _VALIDATION_COUNTS = (489, 530, 493, 509, 499, 458, 482, 563, 494, 483)
+_TEST_COUNTS = (980, 1_135, 1_032, 1_010, 982, 892, 958, 1_028, 974, 1_009)
+
+Digit: TypeAlias = Annotated[int, Range(0, 9)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,22 +35,34 @@ class Mnist(LabelledDataset):
       join_validation: train on all 60,000 training images, without a validation split: for a final run.
       pixel_range: what black and white are for the model, such as (-1, 1) for a generator that ends in tanh; None: all
         pixels together have mean 0 and variance 1.
+      classes: the digits that there are, numbered in this order; those of other digits are left out in every split.
+      examples: how many training images of each digit are taken, the first ones; None: all.
     """
 
     join_validation: bool = False
     pixel_range: tuple[float, float] | None = None
+    classes: tuple[Digit, ...] = tuple(range(10))
+    examples: PositiveInt | None = None
 
     known_facts: ClassVar[bool] = True
 
     def examine(self) -> Facts:
         """See `LabelledDataset.examine`."""
-        counts = np.array(_COUNTS) - (0 if self.join_validation else np.array(_VALIDATION_COUNTS))
-        validation = {} if self.join_validation else {"validation": _VALIDATION}
+        classes = list(self.classes)
+        if len(set(classes)) != len(classes) or len(classes) < 2:
+            raise RequestError(f"dataset.classes: {self.classes}; give two different digits or more, each once")
+        joined, validation, test = (np.array(counts)[classes] for counts in (_COUNTS, _VALIDATION_COUNTS, _TEST_COUNTS))
+        train = joined if self.join_validation else joined - validation
+        if self.examples and self.examples > train.min():
+            fewest = f"{classes[train.argmin()]} has {train.min():,}"
+            raise RequestError(f"dataset.examples: {self.examples:,} is more than there are of each digit: {fewest}")
+        train = train if self.examples is None else np.full_like(train, self.examples)
+        sizes = {"train": train, **({} if self.join_validation else {"validation": validation}), "test": test}
         return Facts(
-            sizes={"train": int(counts.sum()), **validation, "test": 10_000},
+            sizes={name: int(counts.sum()) for name, counts in sizes.items()},
             shape=(28, 28, 1),
-            class_names=tuple("0123456789"),
-            class_counts=tuple(counts.tolist()),
+            class_names=tuple(map(str, classes)),
+            class_counts=tuple(train.tolist()),
         )
 
     def read(self) -> dict[str, dict[str, np.ndarray]]:
@@ -61,7 +78,18 @@ class Mnist(LabelledDataset):
             published = splits.pop("train")
             splits["train"] = {name: array[:-_VALIDATION] for name, array in published.items()}
             splits["validation"] = {name: array[-_VALIDATION:] for name, array in published.items()}
-        return splits
+        return {name: self._chosen(columns, name) for name, columns in splits.items()}
+
+    def _chosen(self, columns: dict[str, np.ndarray], split: str) -> dict[str, np.ndarray]:
+        """Returns the images of `classes` with their numbers, and of them the first `examples` of each to train on."""
+        first = self.examples if split == "train" else None
+        if self.classes == tuple(range(10)) and first is None:
+            return columns
+        numbers = np.full(10, -1, np.int32)
+        numbers[list(self.classes)] = np.arange(len(self.classes))
+        targets = numbers[columns["targets"]]
+        rows = np.sort(np.concatenate([np.flatnonzero(targets == one)[:first] for one in range(len(self.classes))]))
+        return {"inputs": columns["inputs"][rows], "targets": targets[rows]}
 
     def read_inputs(self, path: str) -> tuple[list[str], np.ndarray]:
         """Returns (names, images as stored) of an image, a folder of images or a .npy file: white digits on black."""

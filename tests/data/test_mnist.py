@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from neuralmon.data import Dataset, Mnist, Shift
+from neuralmon.errors import RequestError
 
 # MD5 of the published files, uncompressed.
 MD5 = {
@@ -111,3 +112,34 @@ def test_moved_images_are_moved_before_they_are_normalised(splits):
     batch = {"inputs": splits["train"]["inputs"][:32]}
     prepared = np.asarray(Mnist(augment=(Shift(3.0),)).prepare(jax.random.key(0), batch, True)["inputs"])
     assert prepared.min() == pytest.approx(-0.1307 / 0.3081, rel=1e-5)
+
+
+@pytest.mark.parametrize("fields", [{}, {"join_validation": True}, {"examples": 7}])
+def test_some_digits_only(whole, splits, fields):
+    dataset = Mnist(classes=(7, 2, 5), **fields)
+    spec, data = dataset.spec(), dataset.load()
+    assert spec.class_names == ("7", "2", "5")
+    for split, columns in (whole if fields.get("join_validation") else splits).items():
+        digits = columns["targets"]
+        expected = np.flatnonzero(np.isin(digits, (7, 2, 5)))
+        if split == "train" and "examples" in fields:
+            expected = np.sort(np.concatenate([np.flatnonzero(digits == digit)[:7] for digit in (7, 2, 5)]))
+        np.testing.assert_array_equal(np.array([7, 2, 5])[data[split]["targets"]], digits[expected])
+        np.testing.assert_array_equal(data[split]["inputs"], columns["inputs"][expected])
+        assert spec.sizes[split] == len(expected)
+        assert data[split]["targets"].dtype == np.int32
+    counts = np.bincount(data["train"]["targets"])
+    assert dataset.resolve()._facts().class_counts == tuple(counts.tolist())
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"classes": (3,)}, r"dataset\.classes: \(3,\); give two different digits or more, each once"),
+        ({"classes": (3, 4, 3)}, "give two different digits or more, each once"),
+        ({"examples": 6_000}, r"dataset\.examples: 6,000 is more than there are of each digit: 5 has 4,963"),
+    ],
+)
+def test_digits_that_cannot_be_chosen(fields, message):
+    with pytest.raises(RequestError, match=message):
+        Mnist(**fields).resolve()
