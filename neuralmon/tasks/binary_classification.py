@@ -11,7 +11,8 @@ from jaxtyping import Array, Float
 
 from neuralmon.data import Batch, Spec
 from neuralmon.fields import FractionNumber, PositiveNumber
-from neuralmon.tasks import ranking
+from neuralmon.models.perceptron import Perceptron
+from neuralmon.tasks import novikoff, ranking
 from neuralmon.tasks.decisions import (
     confusion_matrices,
     perceptron_criterion,
@@ -22,6 +23,7 @@ from neuralmon.tasks.decisions import (
 from neuralmon.tasks.shapes import output_shape, said, target_shape
 from neuralmon.tasks.sums import counted, mean, table, weighted_sum
 from neuralmon.tasks.task import Sums
+from neuralmon.tasks.trained import Findings, Trained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +36,8 @@ class BinaryClassification:
       it is the true class and e/2 elsewhere, as in `Classification` of two classes.
     - "perceptron": how far the logit is on the wrong side of 0, so that what is right changes nothing; with batches of
       one and plain SGD it is Rosenblatt's rule (see `nm.models.Perceptron`). A class is then predicted by a step, whose
-      probability is 1.
+      probability is 1. Training counts the mistakes, each of which is an update, and the result says beside them how
+      many there can be at most, if a plane divides the training examples (see `neuralmon.tasks.novikoff`).
 
     Attributes:
       label_smoothing: probability that is taken off the true class and spread evenly over both.
@@ -61,11 +64,17 @@ class BinaryClassification:
         loss_sum, count = weighted_sum(losses, weights), weights.sum()
         truth = targets > 0
         correct = (says_yes(logits, truth) == truth).astype(jnp.float32)
-        return (loss_sum, count), {"loss": (loss_sum, count), "accuracy": (weighted_sum(correct, weights), count)}
+        sums = {"loss": (loss_sum, count), "accuracy": (weighted_sum(correct, weights), count)}
+        if self.objective == "perceptron":
+            # A sum of exactly 0 is a mistake of either class.
+            wrong = (logits > 0) != truth
+            sums["mistakes"] = (weighted_sum((wrong | (logits == 0)).astype(jnp.float32), counted(weights)), count)
+        return (loss_sum, count), sums
 
     def metrics(self, outputs: Float[Array, "batch ..."], batch: Batch) -> Sums:
         """See `Task.metrics`. `confusion[i, j]` counts examples of class i that were taken for class j."""
         (_, count), sums = self.loss(outputs, batch)
+        sums = {name: pair for name, pair in sums.items() if name != "mistakes"}
         examples = counted(batch["weights"])
         logits, truth = outputs.reshape(-1, 1), (batch["targets"] > 0)[:, None]
         confusion = confusion_matrices(truth, says_yes(logits, truth), examples)[0]
@@ -80,6 +89,8 @@ class BinaryClassification:
         are left out if only one class occurs.
         """
         result: dict[str, Any] = {name: float(mean(sums[name])) for name in ("loss", "accuracy")}
+        if "mistakes" in sums:
+            result["mistakes"] = float(sums["mistakes"][0])
         if "confusion" not in sums:
             return result
         confusion = np.asarray(sums["confusion"][0], np.int64)
@@ -95,6 +106,18 @@ class BinaryClassification:
         result["per_class"] = table(spec.class_names, precision=precision, recall=recall, f1=f1, examples=occurring)
         result["confusion"] = confusion.tolist()
         return result
+
+    def study(self, trained: Trained, split: str) -> Findings:
+        """Returns the mistakes of all training and, of data that a plane divides, how many there can be at most."""
+        if self.objective != "perceptron" or not isinstance(trained.model, Perceptron):
+            return Findings()
+        rows = [row for row in trained.history if "mistakes" in row]
+        metrics = {"training_mistakes": sum(row["mistakes"] for row in rows)} if rows else {}
+        batch = jax.device_get(trained.prepared("train"))
+        inputs, targets = np.asarray(batch["inputs"]), np.asarray(batch["targets"])
+        if found := novikoff.bound(inputs.reshape(len(targets), -1), targets):
+            metrics |= {"most_mistakes": found.mistakes, "radius": found.radius, "margin": found.margin}
+        return Findings(metrics)
 
     def predict(self, outputs: Float[Array, "batch ..."], spec: Spec) -> dict[str, Array]:
         """Returns `class` (batch,), 0 or 1, and `probabilities` (batch, 2) of both classes."""

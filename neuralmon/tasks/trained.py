@@ -12,7 +12,7 @@ A task may have any of these methods beside those of `Task`:
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import flax.linen as nn
@@ -34,12 +34,14 @@ class Trained:
       variables: its variables; with `Optimizer.ema_decay` the averaged parameters.
       dataset: the data, with what was found in it filled in.
       read: (split, numbers of examples) -> these examples as stored.
+      history: a row per chunk ("train") and evaluation ("validation") so far: step, split and metrics.
     """
 
     model: nn.Module
     variables: Any
     dataset: Dataset
     read: Callable[[str, np.ndarray], Mapping[str, np.ndarray]]
+    history: Sequence[Mapping[str, Any]] = ()
 
     def examples(self, split: str, count: int | None = None) -> dict[str, np.ndarray]:
         """Returns the first `count` examples of a split, or all, as stored."""

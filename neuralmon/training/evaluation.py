@@ -1,6 +1,6 @@
 """What an evaluation is: sums over every example of a split, and the metric by which states are compared."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
@@ -37,9 +37,11 @@ def glimpse(experiment: Experiment, trained: Trained) -> Findings:
     return method(trained) if method else Findings()
 
 
-def trained_of(experiment: Experiment, state: TrainState, feed: Feed) -> Trained:
-    """Returns a state as what a task studies."""
-    return Trained(experiment.model, state.variables, experiment.dataset, feed.examples)
+def trained_of(
+    experiment: Experiment, state: TrainState, feed: Feed, history: Sequence[Mapping[str, Any]] = ()
+) -> Trained:
+    """Returns a state as what a task studies; `history` is the run's so far."""
+    return Trained(experiment.model, state.variables, experiment.dataset, feed.examples, history)
 
 
 _LESS_IS_BETTER = ("loss", "mse", "mae", "rmse", "perplexity")

@@ -158,7 +158,7 @@ class Result:
         def read(split: str, rows: np.ndarray) -> dict[str, np.ndarray]:
             return {name: np.asarray(column[rows]) for name, column in opened()[split].items()}
 
-        return Trained(self.experiment.model, self.state.variables, dataset, read)
+        return Trained(self.experiment.model, self.state.variables, dataset, read, self.history)
 
 
 def abstract_state(program: Program, numbers: Numbers, mesh: Mesh) -> Any:

@@ -186,7 +186,8 @@ def _train(
         if profile is not None:
             notice(f"profile: {f'in {profile.written}' if profile.written else 'none of these steps was done here'}")
         metrics = {name: loop.evaluate(state, name) for name in spec.sizes if name != "train"}
-        findings = {name: study(experiment, trained_of(experiment, state, feed), name) for name in metrics}
+        trained = trained_of(experiment, state, feed, history)
+        findings = {name: study(experiment, trained, name) for name in metrics}
         metrics = {name: {**metrics[name], **found.metrics} for name, found in findings.items()}
         for name in metrics.keys() - {"validation"}:
             shown.evaluation(int(state.step), name, metrics[name])

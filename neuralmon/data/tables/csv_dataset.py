@@ -33,6 +33,7 @@ class Csv(LabelledDataset):
       categorical: columns of which each value is a name, even where it looks like a number: postcodes, say.
       target_kind: "class": each different value is a class; "number": regression; "auto": words are classes, and
         numbers are numbers.
+      only: values of the target, and no rows of others are taken; None: all.
       class_names: names of the classes in the order of the target's values; None: the values, sorted.
       delimiter: the character between two values, "tab", or "auto": the one that is most frequent in the head.
       missing: what is done with rows where a value is missing, that is empty, NA, nan, null or ?: "refuse" the file, or
@@ -49,6 +50,7 @@ class Csv(LabelledDataset):
     ignore: tuple[str, ...] = ()
     categorical: tuple[str, ...] = ()
     target_kind: Literal["auto", "class", "number"] = "auto"
+    only: tuple[str, ...] | None = None
     class_names: tuple[str, ...] | None = None
     delimiter: str = ","
     missing: Literal["refuse", "drop"] = "refuse"
@@ -164,7 +166,26 @@ class Csv(LabelledDataset):
         words = [name for name in targets if cells[name].words is not None]
         if words and len(targets) > 1:
             raise RequestError(f"dataset.target: of several targets each is a number, but {words[0]!r} holds words")
+        if self.only is not None:
+            cells = self._taken(file, cells, targets[0])
         return {name: cells[name] for name in features}, {name: cells[name] for name in targets}
+
+    def _taken(self, file: CsvFile, cells: dict[str, Cells], target: str) -> dict[str, Cells]:
+        """Returns the columns without the rows of classes that are not asked for."""
+        words = cells[target].words
+        if words is None:
+            raise RequestError(
+                f"dataset.only: column {target!r} holds numbers; if they are classes, say target_kind=class"
+            )
+        if unknown := [value for value in self.only or () if value not in words]:
+            raise RequestError(
+                f"dataset.only: column {target!r} of {file.path} has no {unknown[0]!r}: {_listed(words)}"
+            )
+        kept = np.isin(cells[target].values, [words.index(value) for value in self.only or ()])
+        taken = {name: dataclasses.replace(column, values=column.values[kept]) for name, column in cells.items()}
+        used = tuple(word for word in words if word in (self.only or ()))
+        codes = np.array([used.index(word) if word in used else -1 for word in words], np.int32)
+        return {**taken, target: Cells(codes[taken[target].values], used)}
 
     def _class_names(self, file: CsvFile, words: tuple[str, ...]) -> tuple[str, ...]:
         if len(words) < 2:

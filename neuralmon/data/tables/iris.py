@@ -2,6 +2,7 @@
 
 import dataclasses
 from importlib import resources
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Array
@@ -9,6 +10,8 @@ from jaxtyping import Array
 from neuralmon.data.labelled import Facts, LabelledDataset
 from neuralmon.data.splits import RandomSplit, Split
 from neuralmon.data.tables.csv_dataset import Csv
+
+_SPECIES: tuple[Literal["setosa", "versicolor", "virginica"], ...] = ("setosa", "versicolor", "virginica")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -18,17 +21,21 @@ class Iris(LabelledDataset):
     Source: R. A. Fisher, "The use of multiple measurements in taxonomic problems", Annals of Eugenics 7(2), 1936.
 
     Attributes:
+      species: which of setosa, versicolor and virginica there are, two or all three.
       split: how the flowers are cut into training, validation and test examples.
     """
 
+    species: tuple[Literal["setosa", "versicolor", "virginica"], ...] = _SPECIES
     split: Split = dataclasses.field(default_factory=RandomSplit)
 
     def _table(self) -> Csv:
+        names = tuple(name for name in _SPECIES if name in self.species)
         return Csv(
             path=str(resources.files("neuralmon.data") / "embedded" / "iris.csv"),
             target="target",
             target_kind="class",
-            class_names=("setosa", "versicolor", "virginica"),
+            only=tuple(str(_SPECIES.index(name)) for name in names),
+            class_names=names,
             split=self.split,
             facts=self.facts,
         )
