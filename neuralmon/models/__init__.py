@@ -28,6 +28,7 @@ from neuralmon.models.gpt import (
     gpt_mini,
     gpt_tiny,
 )
+from neuralmon.models.gpt_classifier import GPTClassifier
 from neuralmon.models.gru import GRU
 from neuralmon.models.lenet import LeNet5, lenet5, scaled_tanh
 from neuralmon.models.lstm import LSTM
@@ -49,6 +50,7 @@ from neuralmon.models.resnet import (
 )
 from neuralmon.models.rnn import RNN
 from neuralmon.models.skip_gram import SkipGram
+from neuralmon.models.text_cnn import TextCNN
 from neuralmon.models.transformer import Transformer, transformer_base, transformer_big
 from neuralmon.models.vit import ViT, vit_base, vit_huge, vit_large, vit_small, vit_tiny
 
@@ -66,6 +68,7 @@ __all__ = [
     "ConvStage",
     "DCGANDiscriminator",
     "DCGANGenerator",
+    "GPTClassifier",
     "LeNet5",
     "MLPDiscriminator",
     "MLPGenerator",
@@ -73,6 +76,7 @@ __all__ = [
     "ResNet",
     "Sequential",
     "SkipGram",
+    "TextCNN",
     "Transformer",
     "ViT",
     "bert_base",

@@ -1,10 +1,11 @@
 """BERT: the Transformer's encoder alone, as a classifier of texts and pairs of texts."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from neuralmon.fields import Activation, Dtype, FractionNumber, NonNegativeInt, PositiveFloat, PositiveInt
 from neuralmon.layers import (
@@ -18,8 +19,7 @@ from neuralmon.layers import (
     padding_mask,
     zeros,
 )
-
-Texts = Int[Array, "batch time"] | Mapping[str, Int[Array, "batch time"]]
+from neuralmon.layers.texts import Texts, read_texts
 
 
 class BERT(nn.Module):
@@ -39,7 +39,8 @@ class BERT(nn.Module):
       feedforward_dim: hidden width of the feed-forward networks.
       max_length: most tokens of a text; there are so many learned positions.
       num_segments: kinds of segments: 2 for the first and the second text of a pair.
-      pad_id: the token that is padding and that nothing looks at; None: there is none.
+      pad_id: the token that is padding and that nothing looks at, where the inputs do not say what is; None: there is
+        none.
       activation: non-linearity of the feed-forward networks; the exact GELU, as published.
       dropout: probability of dropping an element of a part's output, of the embeddings and of the pooled vector while
         training; None: no dropout.
@@ -89,7 +90,8 @@ class BERT(nn.Module):
         """Returns logits of at least float32; the pooled vector (batch, width) is sown as "pooled".
 
         Args:
-          inputs: tokens, or {"tokens": ..., "segments": ...} where a text has several segments.
+          inputs: tokens; or {"tokens": ..., "segments": ...} where a text has several segments; or {"sequence": tokens,
+            "lengths": ...}, which says where texts end (see `neuralmon.layers.texts`).
           train: whether dropout acts.
 
         Raises:
@@ -105,12 +107,10 @@ class BERT(nn.Module):
         self, inputs: Texts, train: bool = False
     ) -> tuple[Float[Array, "batch time width"], Bool[Array, "batch 1 1 time"] | None]:
         """Returns a vector for each token that depends on all of its text, and the mask that hid padding."""
-        parts = inputs if isinstance(inputs, Mapping) else {"tokens": inputs}
-        if "tokens" not in parts or set(parts) - {"tokens", "segments"}:
+        parts: Mapping[str, Any] = inputs if isinstance(inputs, Mapping) else {"tokens": inputs}
+        if "sequence" not in parts and ("tokens" not in parts or set(parts) - {"tokens", "segments"}):
             raise ValueError(f'BERT takes tokens, or {{"tokens": ..., "segments": ...}}, not {sorted(parts)}')
-        tokens = parts["tokens"]
-        if tokens.ndim != 2 or not jnp.issubdtype(tokens.dtype, jnp.integer):
-            raise ValueError(f"BERT takes integer tokens (batch, time), not {tokens.dtype} of shape {tokens.shape}")
+        tokens, real = read_texts("BERT", parts if "sequence" in parts else parts["tokens"])
         if not 0 < tokens.shape[1] <= self.max_length:
             raise ValueError(f"BERT takes texts of 1 to max_length={self.max_length} tokens, not of {tokens.shape[1]}")
         segments = parts.get("segments", jnp.zeros_like(tokens))
@@ -120,7 +120,9 @@ class BERT(nn.Module):
         places = jnp.arange(tokens.shape[1])[None]
         x = self.token_embedding(tokens) + self.position_embedding(places) + self.segment_embedding(segments)
         x = self.unit_dropout(self.embedding_norm(x), train)
-        mask = None if self.pad_id is None else padding_mask(tokens != self.pad_id)
+        if "sequence" not in parts or len(parts) == 1:
+            real = None if self.pad_id is None else tokens != self.pad_id
+        mask = None if real is None else padding_mask(real)
         return self.encoder(x, mask, train=train)[0], mask
 
     @nn.nowrap

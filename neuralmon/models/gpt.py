@@ -207,9 +207,13 @@ class GPT(nn.Module):
             x = jnp.take_along_axis(x, only[:, None, None], axis=1)
         if self.pre_norm:
             x = layer_norm(self.norm_epsilon, self.dtype, "final_norm")(x)
+        return self._outputs(x, table, train), cache
+
+    def _outputs(self, x: Array, table: nn.Embed, train: bool) -> Any:
+        """Returns what the last block's vectors (batch, places, width) say: the next tokens' logits."""
         precise = jnp.promote_types(self.dtype, jnp.float32)
         embedding = table.embedding.astype(self.dtype)
-        return jnp.einsum("btw,vw->btv", x, embedding, preferred_element_type=precise), cache
+        return jnp.einsum("btw,vw->btv", x, embedding, preferred_element_type=precise)
 
     def _block(self, name: str) -> TransformerBlock:
         return TransformerBlock(

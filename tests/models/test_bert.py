@@ -87,7 +87,7 @@ def test_weights_go_to_transformers_and_back():
         ({"vocab_size": None}, TOKENS, r"BERT\(vocab_size=None\)"),
         ({"num_heads": 3}, TOKENS, "width of 8 into 3 heads"),
         ({}, np.ones((1, 7), int), "texts of 1 to max_length=6 tokens, not of 7"),
-        ({}, np.ones((1, 0), int), "texts of 1 to max_length=6 tokens, not of 0"),
+        ({}, np.ones((1, 0), int), "there is no token"),
         ({}, np.ones((1, 4)), r"takes integer tokens \(batch, time\), not float"),
         ({}, {"text": TOKENS}, r"not \['text'\]"),
         ({}, {"tokens": TOKENS, "segments": TOKENS[:, :2]}, r"segments of shape \(2, 2\) do not fit tokens"),
