@@ -29,16 +29,21 @@ from neuralmon.data.tables.iris import Iris
 from neuralmon.data.tables.moons import Moons
 from neuralmon.data.tables.series import Series
 from neuralmon.data.tables.sunspots import Sunspots
+from neuralmon.data.text.class_folder import TextClassFolder
+from neuralmon.data.text.labelled import LabelledText, LabelledTextFacts
 from neuralmon.data.text.language_data import TextDataset, TextFacts
 from neuralmon.data.text.parallel import Parallel, ParallelFacts
 from neuralmon.data.text.parallel_text import ParallelText
 from neuralmon.data.text.strings import Copy, Reverse, Strings
+from neuralmon.data.text.passages import ShakespearePassages
+from neuralmon.data.text.text_csv import TextCsv
 from neuralmon.data.text.texts import Shakespeare, TextFile, TextFolder
 from neuralmon.data.text.tokenizers import BytePair, Characters, Gpt2, Tokenizer, Words
 from neuralmon.data.text.verses import VersesEnEs
 from neuralmon.data.text.vocabularies import BytePairVocabulary, CharacterVocabulary, Vocabulary, WordVocabulary
 from neuralmon.data.text.words import ShakespeareWords
 from neuralmon.data.tfds.dataset import Tfds
+from neuralmon.data.tfds.text import TfdsText
 
 __all__ = [
     "AddingProblem",
@@ -67,6 +72,8 @@ __all__ = [
     "ImageFolder",
     "Iris",
     "LabelledDataset",
+    "LabelledText",
+    "LabelledTextFacts",
     "Mixup",
     "Mnist",
     "Moons",
@@ -83,6 +90,7 @@ __all__ = [
     "Shakespeare",
     "SequentialMnist",
     "Series",
+    "ShakespearePassages",
     "ShakespeareWords",
     "Shift",
     "Spec",
@@ -90,11 +98,14 @@ __all__ = [
     "Strings",
     "Sunspots",
     "TableColumn",
+    "TextClassFolder",
+    "TextCsv",
     "TextDataset",
     "TextFacts",
     "TextFile",
     "TextFolder",
     "Tfds",
+    "TfdsText",
     "Tokenizer",
     "VersesEnEs",
     "Vocabulary",

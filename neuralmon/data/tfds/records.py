@@ -16,6 +16,7 @@ import numpy as np
 
 from neuralmon.errors import RequestError, RunError
 
+_AT_ONCE = 1_000
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
@@ -135,6 +136,23 @@ class FeatureColumn:
         except Exception as error:
             raise RunError(f"{self.folder}: {which}split {self.split} cannot be read: {error}") from error
         return out
+
+
+def raw_records(folder: str, split: str) -> Iterator[Any]:
+    """Yields the parsed records (`tf.train.Example`) of a split, in order.
+
+    Raises:
+      RunError: one cannot be read.
+    """
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    try:
+        records = _records(folder, split, os.getpid())
+        for start in range(0, len(records), _AT_ONCE):
+            numbers = list(range(start, min(start + _AT_ONCE, len(records))))
+            yield from map(tf_example_pb2.Example.FromString, records.__getitems__(numbers))
+    except Exception as error:
+        raise RunError(f"{folder}: split {split} cannot be read: {error}") from error
 
 
 def builder_for(name: str, data_dir: str | None) -> Any:
