@@ -22,6 +22,7 @@ from neuralmon.tasks.binary_classification import BinaryClassification
 from neuralmon.tasks.classification import Classification
 from neuralmon.tasks.ctc import CTC
 from neuralmon.tasks.forecast import Forecast
+from neuralmon.tasks.fine_tuning import FineTuning
 from neuralmon.tasks.language_model import LanguageModel
 from neuralmon.tasks.multi_label import MultiLabel
 from neuralmon.tasks.negative_sampling import NegativeSampling
@@ -40,6 +41,7 @@ __all__ = [
     "Classification",
     "Findings",
     "Forecast",
+    "FineTuning",
     "GradientPenalty",
     "Hinge",
     "LanguageModel",

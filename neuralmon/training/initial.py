@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from neuralmon.data.text.labelled import vocabulary_of_run
+from neuralmon.data.text.vocabularies import Vocabulary
 from neuralmon.errors import RequestError
 from neuralmon.optim import freezing
 from neuralmon.state import TrainState
@@ -32,7 +34,11 @@ class Inheritance:
 
         def replaced(path: tuple[Any, ...], leaf: Any) -> Any:
             array = self.arrays.get(freezing.path_name(path))
-            return leaf if array is None else jax.device_put(np.asarray(array, leaf.dtype), leaf.sharding)
+            if array is None:
+                return leaf
+            if leaf.ndim and len(array) < leaf.shape[0]:
+                array = np.concatenate([np.asarray(array, leaf.dtype), np.asarray(leaf)[len(array) :]])
+            return jax.device_put(np.asarray(array, leaf.dtype), leaf.sharding)
 
         variables = jax.tree_util.tree_map_with_path(replaced, _variables(state))
         params = variables.pop("params")
@@ -40,16 +46,22 @@ class Inheritance:
         return TrainState(state.step, params, variables, state.optimizer_state, average)
 
 
-def inherit(like: TrainState, folder: str | Path, patterns: tuple[str, ...]) -> Inheritance:
+def inherit(
+    like: TrainState, folder: str | Path, patterns: tuple[str, ...], vocabulary: Vocabulary | None = None
+) -> Inheritance:
     """Returns the variables of another run that fit, wherever path and shape are the same.
+
+    An embedding that has more rows here begins with those that are there, as where special tokens were added behind a
+    vocabulary, or where texts are longer.
 
     Args:
       like: the state to begin with, or its shapes.
       folder: the other run; what it evaluates with is taken, so the average if it has one.
       patterns: of the paths that are looked for; the others stay as they are.
+      vocabulary: of the data to train on: embeddings of the tokens of another one would mean something else.
 
     Raises:
-      RequestError: the folder holds no run, or nothing fits.
+      RequestError: the folder holds no run, or nothing fits, or its vocabulary is another.
       RunError: its checkpoint is damaged.
     """
     if not str(folder):
@@ -60,11 +72,15 @@ def inherit(like: TrainState, folder: str | Path, patterns: tuple[str, ...]) -> 
         known = freezing.listed([_short(name) for name in ours])
         raise RequestError(f"--init_patterns: no parameter matches {unmatched[0]!r}; the parameters are {known}")
     missing = [name for name in wanted if name not in source]
-    other = [name for name in wanted if name in source and source[name].shape != wanted[name].shape]
+    longer = [name for name in wanted if name in source and _more_rows(name, source[name].shape, wanted[name].shape)]
+    other = [
+        name for name in wanted if name in source and source[name].shape != wanted[name].shape and name not in longer
+    ]
     taken = [name for name in wanted if name not in missing and name not in other]
     shapes = [f"{_short(name)} ({list(source[name].shape)} there, {list(wanted[name].shape)} here)" for name in other]
     parts = {
-        "taken": [_short(name) for name in taken],
+        "taken": [_short(name) for name in taken if name not in longer],
+        "first rows taken": [f"{_short(name)} ({len(source[name])} of {wanted[name].shape[0]})" for name in longer],
         "of another shape": shapes,
         "not there": [_short(name) for name in missing],
         "there, not used": [_short(name) for name in source if name not in taken and name not in other],
@@ -72,7 +88,22 @@ def inherit(like: TrainState, folder: str | Path, patterns: tuple[str, ...]) -> 
     said = "; ".join(f"{what}: {freezing.listed(names)}" for what, names in parts.items() if names)
     if not taken:
         raise RequestError(f"--init_from={folder}: nothing fits; {said}")
+    if vocabulary is not None and any(name.endswith("embedding") for name in wanted if name in source):
+        _check_vocabulary(str(folder), vocabulary)
     return Inheritance({name: source[name] for name in taken}, f"initialised from {folder}: {said}")
+
+
+def _check_vocabulary(folder: str, ours: Vocabulary) -> None:
+    theirs = vocabulary_of_run(folder)
+    if theirs != ours:
+        what = f"its vocabulary is another one ({theirs.size:,} tokens there, {ours.size:,} here)"
+        advice = f"give --dataset.vocabulary_of={folder}, or leave the embeddings out by --init_patterns"
+        raise RequestError(f"--init_from={folder}: {what}, so that its embeddings mean other tokens; {advice}")
+
+
+def _more_rows(name: str, there: tuple[int, ...], here: tuple[int, ...]) -> bool:
+    """Returns whether a variable is an embedding of the same width that has more rows here."""
+    return name.endswith("/embedding") and there[1:] == here[1:] and len(here) == 2 and there[0] < here[0]
 
 
 def _variables_in(run: RunFolder) -> dict[str, Any]:

@@ -67,7 +67,12 @@ def prepare(experiment: Experiment, folder: RunFolder | None, options: Options) 
         profile = Profile(*parse_range(options.profile), folder.path / "profile")
         profile.check(experiment.training.num_steps(experiment.dataset.spec().sizes["train"]))
     if options.init_from is not None and not (folder and folder.has_checkpoint):
-        inheritance = inherit(abstract_state(*compiled(experiment)), options.init_from, options.init_patterns)
+        inheritance = inherit(
+            abstract_state(*compiled(experiment)),
+            options.init_from,
+            options.init_patterns,
+            getattr(experiment.dataset, "vocabulary", None),
+        )
     elif options.init_from is None and options.init_patterns != ("*",):
         raise RequestError("--init_patterns says what to take from another run: give --init_from=FOLDER too")
     return Prepared(profile, inheritance)
