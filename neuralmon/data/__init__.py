@@ -34,8 +34,8 @@ from neuralmon.data.text.labelled import LabelledText, LabelledTextFacts
 from neuralmon.data.text.language_data import TextDataset, TextFacts
 from neuralmon.data.text.parallel import Parallel, ParallelFacts
 from neuralmon.data.text.parallel_text import ParallelText
-from neuralmon.data.text.strings import Copy, Reverse, Strings
 from neuralmon.data.text.passages import ShakespearePassages
+from neuralmon.data.text.strings import Copy, Reverse, Strings
 from neuralmon.data.text.text_csv import TextCsv
 from neuralmon.data.text.texts import Shakespeare, TextFile, TextFolder
 from neuralmon.data.text.tokenizers import BytePair, Characters, Gpt2, Tokenizer, Words
@@ -87,9 +87,9 @@ __all__ = [
     "Reverse",
     "Rotate",
     "Rows",
-    "Shakespeare",
     "SequentialMnist",
     "Series",
+    "Shakespeare",
     "ShakespearePassages",
     "ShakespeareWords",
     "Shift",

@@ -21,8 +21,8 @@ from neuralmon.tasks.adversarial_losses import (
 from neuralmon.tasks.binary_classification import BinaryClassification
 from neuralmon.tasks.classification import Classification
 from neuralmon.tasks.ctc import CTC
-from neuralmon.tasks.forecast import Forecast
 from neuralmon.tasks.fine_tuning import FineTuning
+from neuralmon.tasks.forecast import Forecast
 from neuralmon.tasks.language_model import LanguageModel
 from neuralmon.tasks.multi_label import MultiLabel
 from neuralmon.tasks.negative_sampling import NegativeSampling
@@ -33,15 +33,15 @@ from neuralmon.tasks.trained import Findings, Trained
 from neuralmon.tasks.update import Update, Updated
 
 __all__ = [
-    "Adversarial",
     "CTC",
+    "Adversarial",
     "AdversarialLoss",
     "Batch",
     "BinaryClassification",
     "Classification",
     "Findings",
-    "Forecast",
     "FineTuning",
+    "Forecast",
     "GradientPenalty",
     "Hinge",
     "LanguageModel",

@@ -19,8 +19,8 @@ from neuralmon.tasks.classification import softmax_cross_entropy
 from neuralmon.tasks.shapes import output_shape, said, target_shape
 from neuralmon.tasks.sums import mean
 from neuralmon.tasks.task import Sums
-from neuralmon.tasks.trained import Findings, Trained
 from neuralmon.tasks.text_sampling import attention_figure, can_write, sample_text, write
+from neuralmon.tasks.trained import Findings, Trained
 
 
 @dataclasses.dataclass(frozen=True)
