@@ -87,4 +87,3 @@ def drawable(
         "decision_regions": shape == (2,) and num_classes is not None and num_classes <= 20,
     }
     return tuple(name for name in FIGURES if possible.get(name))
-    return tuple(name for name in FIGURES if possible.get(name, False))
