@@ -33,7 +33,7 @@ def make(
 
 
 @partial(jax.jit, static_argnums=0)
-def _made(model: nn.Module, variables: Any, inputs: Any) -> Array:
+def _made(model: nn.Module, variables: Any, inputs: Any) -> Any:
     return model.apply(variables, inputs, method="generate")
 
 
@@ -55,7 +55,7 @@ def displayed(trained: Trained, samples: Float[np.ndarray, "samples ..."]) -> Fl
     feature = trained.dataset.spec().features["inputs"]
     white = 255 if feature.dtype == np.uint8 else 1
     stored = np.stack([np.zeros(feature.shape, feature.dtype), np.full(feature.shape, white, feature.dtype)])
-    batch = {"inputs": stored, "targets": np.zeros(2, np.int32), "weights": np.ones(2, np.float32)}
+    batch: Any = {"inputs": stored, "targets": np.zeros(2, np.int32), "weights": np.ones(2, np.float32)}
     low, high = np.asarray(trained.dataset.prepare(jax.random.key(0), batch, False)["inputs"])
     return np.clip((samples - low) / np.where(high == low, 1, high - low), 0, 1)
 
@@ -67,10 +67,10 @@ def grid(trained: Trained, pictures: Float[np.ndarray, "samples ..."]) -> dict[s
         names = trained.dataset.spec().class_names
         columns = [pictures[start : start + classes] for start in range(0, len(pictures), classes)]
         return {"images": np.stack(columns, axis=1), "row_names": list(names)}
-    columns = math.ceil(math.sqrt(len(pictures)))
-    blank = np.ones((-len(pictures) % columns, *pictures.shape[1:]), pictures.dtype)
+    width = math.ceil(math.sqrt(len(pictures)))
+    blank = np.ones((-len(pictures) % width, *pictures.shape[1:]), pictures.dtype)
     whole = np.concatenate([pictures, blank])
-    return {"images": whole.reshape(-1, columns, *pictures.shape[1:])}
+    return {"images": whole.reshape(-1, width, *pictures.shape[1:])}
 
 
 def write(path: str, shown: dict[str, Any], samples: np.ndarray) -> None:

@@ -68,8 +68,8 @@ def _replay(experiment: Experiment, state: TrainState, batch: Mapping[str, Any],
     prepare_key, model_key = batch_keys(experiment.training.seed, state.step)
     prepared = jax.device_get(jax.jit(partial(experiment.dataset.prepare, train=True))(prepare_key, batch))
     _check_batch("what the dataset's `prepare` made", "prepared", prepared, rows)
-    if (update := own_update(experiment)) is not None:
-        _replay_own(update, experiment, state, prepared, model_key, rows)
+    if (own := own_update(experiment)) is not None:
+        _replay_own(own, experiment, state, prepared, model_key, rows)
         return
     trainable, frozen = freezing.partition(state.params, experiment.optimizer.frozen)
     model_state = state.model_state

@@ -71,6 +71,7 @@ SMALL = {
     },
     "forecast": {"actual": [1.0], "forecasts": {"model": [[2.0]]}, "rmse": {"model": [1.0]}},
     "comparison": {"runs": [{"label": "a", "rows": [{"step": 1, "split": "validation", "loss": 1.0}]}]},
+    "samples": {"images": np.zeros((2, 3, 28, 28, 1))},
 }  # fmt: skip
 MISTAKES = {"true": NAMES[:3], "predicted": NAMES[1:4], "probabilities": [0.1, 0.2, 0.3], "losses": [1, 2, 3]}
 BAD = {"loss": float("inf"), "m": 1e-30}
@@ -98,6 +99,8 @@ HARD = [
     ("first_layer_filters", {"kernel": np.full((3, 3, 3, 2), 0.5)}),
     ("first_layer_filters", {"kernel": RANDOM.normal(size=(16, 16, 4, 768))}),
     ("first_layer_filters", {"kernel": RANDOM.normal(size=(9, 2, 5))}),
+    ("samples", {"images": RANDOM.random((10, 10, 28, 28, 1)), "row_names": NAMES[:10]}),
+    ("samples", {"images": np.full((1, 2, 64, 48, 3), np.nan), "row_names": ["$"]}),
     ("regression", {"predicted": [1e9, np.nan, 3e9], "targets": [[1e9], [1.0], [2e9]]}),
 ]  # fmt: skip
 
