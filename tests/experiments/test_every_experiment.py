@@ -6,26 +6,54 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image, ImageDraw
 
 from neuralmon.cli import main
 from neuralmon.shipped import shipped
+from neuralmon.tasks import adversarial
 
-_FEW = ("--training.steps=4", "--training.batch_size=16", "--training.evaluate_every=4", "--training.steps_per_chunk=2")
+_FEW = ("--training.steps=4", "--training.batch_size=32", "--training.evaluate_every=4", "--training.steps_per_chunk=2")
 _TEXT = ("--dataset.context_length=16", "--dataset.split.validation=0.001", "--dataset.split.test=0.001")
-# What is made small, beside the number of steps.
+_GPT = ("--model.num_layers=1", "--model.num_heads=1", "--model.width=8")
+_DRAWN = ("--dataset.train_size=100", "--dataset.validation_size=20", "--dataset.test_size=20")
+_TRANSFORMER = ("--model.num_layers=1", "--model.num_heads=1", "--model.width=8", "--model.feedforward_dim=8")
+_PAIRS = ("--dataset.train_size=100", "--dataset.held_out_size=20", *_TRANSFORMER)
+# What is made small, beside the number of steps; what is in braces the test makes.
 _SMALLER: dict[str, tuple[str, ...]] = {
     "cnn_mnist": ("--model.features=4,4", "--model.hidden=8"),
-    "gpt_shakespeare": (*_TEXT, "--model.num_layers=1", "--model.num_heads=1", "--model.width=8"),
+    "crnn_digits": (*_DRAWN, "--model.hidden=8"),
+    "dcgan_mnist": ("--model.generator.features=4,2", "--model.discriminator.features=2,4"),
+    "gan_mnist": ("--model.generator.hidden=8", "--model.discriminator.hidden=8", "--model.discriminator.pieces=2"),
+    "gpt_finetune": (*_GPT, "--model.context_length=16", "--dataset.length=16"),
+    "gpt_pretrain": (*_TEXT, *_GPT, "--model.context_length=16", "--dataset.tokenizer.vocab_size=100"),
+    "gpt_shakespeare": (*_TEXT, *_GPT),
+    "gru_mnist": ("--model.hidden=8",),
+    "lstm_adding": (*_DRAWN, "--dataset.length=10", "--model.hidden=8"),
+    "lstm_mnist": ("--model.hidden=8",),
     "lstm_shakespeare": (*_TEXT, "--model.hidden=8"),
+    "lstm_sunspots": ("--model.hidden=4",),
     "mlp_iris": (),
     "mlp_mnist": ("--model.hidden=8",),
     "mlp_moons": (),
     "mlp_sunspots": (),
     "perceptron_iris": ("--training.batch_size=1",),
+    "perceptron_mnist": ("--training.batch_size=1",),
     "perceptron_moons": ("--training.batch_size=1",),
+    "perceptron_setosa": ("--training.batch_size=1",),
+    "pokemon_types": ("--dataset.path={sprites}", "--model.features=2,2", "--model.hidden=4"),
+    "rnn_adding": (*_DRAWN, "--dataset.length=10", "--model.hidden=8"),
+    "rnn_mnist": ("--model.hidden=8",),
     "rnn_shakespeare": (*_TEXT, "--model.hidden=8"),
+    "sentiment": ("--dataset.path={reviews}", "--dataset.length=8", "--model.features=4", "--model.embedding_dim=4"),
     "skipgram_shakespeare": ("--model.embedding_dim=4", "--training.batch_size=1024"),
     "softmax_mnist": (),
+    "spam": ("--dataset.path={reviews}", "--dataset.length=8", "--model.features=4", "--model.embedding_dim=4"),
+    "transformer_copy": _PAIRS,
+    "transformer_en_es": (
+        *("--dataset.validation_books=Ruth,", "--dataset.test_books=Jonah,", "--dataset.tokenizer.vocab_size=300"),
+        *(*_TRANSFORMER, "--task.beam_size=1"),
+    ),
+    "transformer_reverse": _PAIRS,
 }
 
 
@@ -33,11 +61,28 @@ def test_every_experiment_is_here() -> None:
     assert _SMALLER.keys() == shipped().keys()
 
 
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What a user has: a table of texts, and a folder of sprites."""
+    folder = tmp_path_factory.mktemp("data")
+    words = ("awful", "dull", "fine", "great")
+    rows = [f"a {words[n % 4]} film number {n % 7},{'good' if n % 4 > 1 else 'bad'}" for n in range(60)]
+    (folder / "reviews.csv").write_text("text,label\n" + "\n".join(rows))
+    (folder / "sprites" / "old").mkdir(parents=True)
+    for number in range(1, 41):
+        image = Image.new("RGB", (24, 24), "white")
+        ImageDraw.Draw(image).rectangle((4, 4, 19, 19), fill=(5 * number, 90, 60))
+        image.save(folder / "sprites" / "old" / f"{number}.png")
+    return {"reviews": str(folder / "reviews.csv"), "sprites": str(folder / "sprites")}
+
+
 @pytest.mark.parametrize("name", _SMALLER)
-def test_it_runs(name: str, tmp_path: Path) -> None:
+def test_it_runs(name: str, data: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adversarial, "_STUDIED", 100)  # samples whose quality is measured
+    words = [word.format(**data) for word in _SMALLER[name]]
     said = io.StringIO()
     with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
-        code = main(["neuralmon", f"--experiment={name}", *_FEW, *_SMALLER[name], f"--workdir={tmp_path / 'run'}"])
+        code = main(["neuralmon", f"--experiment={name}", *_FEW, *words, f"--workdir={tmp_path / 'run'}"])
     assert code == 0, said.getvalue()
     outcome = json.loads((tmp_path / "run" / "result.json").read_text())
     assert outcome["step"] == 4
