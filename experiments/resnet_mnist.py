@@ -1,0 +1,22 @@
+"""A small residual network on MNIST.
+
+    for seed in 0 1 2; do
+      python launch.py --experiment=resnet_mnist --training.seed=$seed --workdir=runs/resnet_mnist/seed$seed
+    done
+
+Not measured yet.
+"""
+
+import neuralmon as nm
+
+
+def experiment() -> nm.Experiment:
+    return nm.Experiment(
+        dataset=nm.data.Mnist(augment=(nm.data.Shift(2), nm.data.Rotate(10))),
+        model=nm.models.ResNet((1, 1, 1), features=32),
+        task=nm.tasks.Classification(),
+        optimizer=nm.optim.SGD(
+            learning_rate=nm.optim.OneCycle(peak=0.2), momentum=0.9, nesterov=True, weight_decay=5e-4
+        ),
+        training=nm.Training(batch_size=128, epochs=12),
+    )
