@@ -120,9 +120,9 @@ class BERT(nn.Module):
         places = jnp.arange(tokens.shape[1])[None]
         x = self.token_embedding(tokens) + self.position_embedding(places) + self.segment_embedding(segments)
         x = self.unit_dropout(self.embedding_norm(x), train)
+        mask: Array | None = padding_mask(real)
         if "sequence" not in parts or len(parts) == 1:
-            real = None if self.pad_id is None else tokens != self.pad_id
-        mask = None if real is None else padding_mask(real)
+            mask = None if self.pad_id is None else padding_mask(tokens != self.pad_id)
         return self.encoder(x, mask, train=train)[0], mask
 
     @nn.nowrap

@@ -56,6 +56,7 @@ class GPTClassifier(GPT):
 
     def _outputs(self, x: Float[Array, "batch places width"], table: nn.Embed, train: bool) -> Any:
         """Returns the classes' logits at these places."""
+        assert self.num_classes is not None  # the call has seen to that
         precise = jnp.promote_types(self.dtype, jnp.float32)
         head = nn.Dense(
             self.num_classes, dtype=self.dtype, kernel_init=self.output_init, bias_init=self.bias_init, name="output"

@@ -36,7 +36,8 @@ class BinaryClassification:
       it is the true class and e/2 elsewhere, as in `Classification` of two classes.
     - "perceptron": how far the logit is on the wrong side of 0, so that what is right changes nothing; with batches of
       one and plain SGD it is Rosenblatt's rule (see `nm.models.Perceptron`). A class is then predicted by a step, whose
-      probability is 1. Training counts the mistakes, each of which is an update, and the result says beside them how
+      probability is 1. "mistakes" is the share of them, sums of 0 included; with batches of one, each of which is an
+      update if it is a mistake, the result of a `Perceptron` has their number in all training, and how
       many there can be at most, if a plane divides the training examples (see `neuralmon.tasks.novikoff`).
 
     Attributes:
@@ -68,13 +69,12 @@ class BinaryClassification:
         if self.objective == "perceptron":
             # A sum of exactly 0 is a mistake of either class.
             wrong = (logits > 0) != truth
-            sums["mistakes"] = (weighted_sum((wrong | (logits == 0)).astype(jnp.float32), counted(weights)), count)
+            sums["mistakes"] = (weighted_sum((wrong | (logits == 0)).astype(jnp.float32), weights), count)
         return (loss_sum, count), sums
 
     def metrics(self, outputs: Float[Array, "batch ..."], batch: Batch) -> Sums:
         """See `Task.metrics`. `confusion[i, j]` counts examples of class i that were taken for class j."""
         (_, count), sums = self.loss(outputs, batch)
-        sums = {name: pair for name, pair in sums.items() if name != "mistakes"}
         examples = counted(batch["weights"])
         logits, truth = outputs.reshape(-1, 1), (batch["targets"] > 0)[:, None]
         confusion = confusion_matrices(truth, says_yes(logits, truth), examples)[0]
@@ -90,7 +90,7 @@ class BinaryClassification:
         """
         result: dict[str, Any] = {name: float(mean(sums[name])) for name in ("loss", "accuracy")}
         if "mistakes" in sums:
-            result["mistakes"] = float(sums["mistakes"][0])
+            result["mistakes"] = float(mean(sums["mistakes"]))
         if "confusion" not in sums:
             return result
         confusion = np.asarray(sums["confusion"][0], np.int64)
@@ -111,8 +111,11 @@ class BinaryClassification:
         """Returns the mistakes of all training and, of data that a plane divides, how many there can be at most."""
         if self.objective != "perceptron" or not isinstance(trained.model, Perceptron):
             return Findings()
-        rows = [row for row in trained.history if "mistakes" in row]
-        metrics = {"training_mistakes": sum(row["mistakes"] for row in rows)} if rows else {}
+        rows = [row for row in trained.history if row["split"] == "train" and "mistakes" in row]
+        steps = np.diff([row["step"] for row in rows], prepend=0)
+        # With batches of one the share of a chunk's examples is a number of its steps.
+        mistakes = round(float(sum(row["mistakes"] * count for row, count in zip(rows, steps, strict=True))))
+        metrics: dict[str, Any] = {"training_mistakes": float(mistakes)} if rows else {}
         batch = jax.device_get(trained.prepared("train"))
         inputs, targets = np.asarray(batch["inputs"]), np.asarray(batch["targets"])
         if found := novikoff.bound(inputs.reshape(len(targets), -1), targets):

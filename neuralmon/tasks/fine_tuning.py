@@ -32,7 +32,7 @@ class FineTuning(Classification):
 
     language_weight: NonNegativeNumber = 0.5
 
-    def loss(self, outputs: Mapping[str, Array], batch: Batch) -> tuple[tuple[Array, Array], Sums]:
+    def loss(self, outputs: Any, batch: Batch) -> tuple[tuple[Array, Array], Sums]:
         """See `Task.loss`. "language_loss" is the auxiliary one, without its factor."""
         (loss_sum, count), sums = super().loss(outputs["classes"], batch)
         tokens, lengths = batch["inputs"]["sequence"], batch["inputs"]["lengths"]
@@ -43,7 +43,7 @@ class FineTuning(Classification):
         total = (loss_sum + self.language_weight * language, count)
         return total, {**sums, "loss": total, "language_loss": (language, count)}
 
-    def metrics(self, outputs: Mapping[str, Array], batch: Batch) -> Sums:
+    def metrics(self, outputs: Any, batch: Batch) -> Sums:
         """See `Task.metrics`."""
         return {**self._plain.metrics(outputs["classes"], batch), **self.loss(outputs, batch)[1]}
 
@@ -51,9 +51,9 @@ class FineTuning(Classification):
         """Returns what `Classification` reports, and the language model's loss in nats a token."""
         return {**super().report(sums, spec), "language_loss": float(mean(sums["language_loss"]))}
 
-    def predict(self, outputs: Mapping[str, Array], spec: Spec) -> dict[str, Array]:
+    def predict(self, outputs: Any, spec: Spec) -> dict[str, Array]:
         """See `Classification.predict`."""
-        return super().predict(outputs["classes"], spec)  # type: ignore[arg-type]
+        return super().predict(outputs["classes"], spec)
 
     def check(self, outputs: Any, spec: Spec) -> str | None:
         """See `Task.check`."""

@@ -27,6 +27,7 @@ from neuralmon.data.labelled import Facts
 from neuralmon.data.mnist import Mnist
 from neuralmon.data.splits import ChronologicalSplit, RandomSplit
 from neuralmon.data.tfds.dataset import Tfds
+from neuralmon.data.tfds.text import TfdsText
 from neuralmon.errors import RequestError, RunError
 from neuralmon.names import Names
 
@@ -474,3 +475,14 @@ def test_new_images_for_predictions(folder, tmp_path):
     np.testing.assert_array_equal(inputs, image[None, ..., None])
     with pytest.raises(RequestError, match="only images"):
         Tfds(MINE, data_dir=folder, inputs="vector").resolve().read_inputs(str(tmp_path))
+
+
+def test_texts_with_classes(folder):
+    dataset = TfdsText(MINE, data_dir=folder, text="text", target="label", length=5).resolve()
+    splits = dataset.load()
+    # The test split has no classes, but says so with -1.
+    assert dataset.spec().class_names == ("cat", "dog") and len(splits["train"]["targets"]) == 24
+    said = {dataset.vocabulary.decode(row) for row in splits["train"]["inputs"]}
+    assert all(text.startswith("example") for text in said)
+    with pytest.raises(RequestError, match=r"dataset\.text: .*'number' is no feature of the kind Text"):
+        TfdsText(MINE, data_dir=folder, text="number", target="label").resolve()

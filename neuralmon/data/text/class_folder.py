@@ -51,11 +51,11 @@ class TextClassFolder(LabelledText):
             if unknown := [name for name in _folders(folder, self.ignore) if name not in classes]:
                 known = ", ".join(classes)
                 raise RequestError(f"{folder}: the class {unknown[0]} is not one of training, which are {known}")
-            found = [sorted(file for file in (folder / name).rglob("*.txt") if file.is_file()) for name in classes]
-            if split == "train" and (empty := [name for name, some in zip(classes, found, strict=True) if not some]):
+            listed = [sorted(file for file in (folder / name).rglob("*.txt") if file.is_file()) for name in classes]
+            if split == "train" and (empty := [name for name, some in zip(classes, listed, strict=True) if not some]):
                 raise RequestError(f"{folder / empty[0]} holds no .txt files: add some, or give dataset.ignore")
-            files[split] = [file for some in found for file in some]
-            labels[split] = np.repeat(np.arange(len(classes), dtype=np.int32), [len(some) for some in found])
+            files[split] = [file for some in listed for file in some]
+            labels[split] = np.repeat(np.arange(len(classes), dtype=np.int32), [len(some) for some in listed])
         if "validation" not in files:
             try:
                 rows = self.split.rows(len(files["train"]), test="test" not in files)

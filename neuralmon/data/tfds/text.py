@@ -46,7 +46,7 @@ class TfdsText(LabelledText):
         keys = info.supervised_keys or ("text", "label")
         text, target = self.text or keys[0], self.target or keys[1]
         for role, key, kind in (("text", text, tfds.features.Text), ("target", target, tfds.features.ClassLabel)):
-            if not isinstance(key, str) or not isinstance(info.features.get(key), kind):
+            if not isinstance(key, str) or not (key in info.features and isinstance(info.features[key], kind)):
                 what = f"{info.full_name}: {key!r} is no feature of the kind {kind.__name__}"
                 raise RequestError(f"dataset.{role}: {what}; {describe(info)}")
         names = [
