@@ -21,6 +21,7 @@ _PAIRS = ("--dataset.train_size=100", "--dataset.held_out_size=20", *_TRANSFORME
 # What is made small, beside the number of steps; what is in braces the test makes.
 _SMALLER: dict[str, tuple[str, ...]] = {
     "cnn_mnist": ("--model.features=4,4", "--model.hidden=8"),
+    "cnn_mnist_best": ("--model.features=4,4,4", "--model.hidden=8"),
     "crnn_digits": (*_DRAWN, "--model.hidden=8"),
     "dcgan_mnist": ("--model.generator.features=4,2", "--model.discriminator.features=2,4"),
     "gan_mnist": ("--model.generator.hidden=8", "--model.discriminator.hidden=8", "--model.discriminator.pieces=2"),
@@ -28,6 +29,7 @@ _SMALLER: dict[str, tuple[str, ...]] = {
     "gpt_pretrain": (*_TEXT, *_GPT, "--model.context_length=16", "--dataset.tokenizer.vocab_size=100"),
     "gpt_shakespeare": (*_TEXT, *_GPT),
     "gru_mnist": ("--model.hidden=8",),
+    "lenet5_mnist": (),
     "lstm_adding": (*_DRAWN, "--dataset.length=10", "--model.hidden=8"),
     "lstm_mnist": ("--model.hidden=8",),
     "lstm_shakespeare": (*_TEXT, "--model.hidden=8"),
@@ -36,11 +38,16 @@ _SMALLER: dict[str, tuple[str, ...]] = {
     "mlp_mnist": ("--model.hidden=8",),
     "mlp_moons": (),
     "mlp_sunspots": (),
+    "mnist_transfer": ("--model.features=4,4", "--model.hidden=8"),
     "perceptron_iris": ("--training.batch_size=1",),
     "perceptron_mnist": ("--training.batch_size=1",),
     "perceptron_moons": ("--training.batch_size=1",),
     "perceptron_setosa": ("--training.batch_size=1",),
     "pokemon_types": ("--dataset.path={sprites}", "--model.features=2,2", "--model.hidden=4"),
+    "pokemon_types_best": ("--dataset.path={sprites}", "--model.features=4"),
+    "resnet_cifar10": ("--dataset.path={photos}", "--model.stage_sizes=1,1,1", "--model.features=4"),
+    "resnet_mnist": ("--model.features=4",),
+    "resnet_vs_plain": ("--dataset.path={photos}", "--model.stage_sizes=1,1,1", "--model.features=4"),
     "rnn_adding": (*_DRAWN, "--dataset.length=10", "--model.hidden=8"),
     "rnn_mnist": ("--model.hidden=8",),
     "rnn_shakespeare": (*_TEXT, "--model.hidden=8"),
@@ -54,6 +61,7 @@ _SMALLER: dict[str, tuple[str, ...]] = {
         *(*_TRANSFORMER, "--task.beam_size=1"),
     ),
     "transformer_reverse": _PAIRS,
+    "vit_mnist": ("--model.num_layers=1", "--model.width=16"),
 }
 
 
@@ -63,7 +71,7 @@ def test_every_experiment_is_here() -> None:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What a user has: a table of texts, and a folder of sprites."""
+    """What a user has: a table of texts, a folder of sprites, and folders of photos by class."""
     folder = tmp_path_factory.mktemp("data")
     words = ("awful", "dull", "fine", "great")
     rows = [f"a {words[n % 4]} film number {n % 7},{'good' if n % 4 > 1 else 'bad'}" for n in range(60)]
@@ -73,7 +81,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         image = Image.new("RGB", (24, 24), "white")
         ImageDraw.Draw(image).rectangle((4, 4, 19, 19), fill=(5 * number, 90, 60))
         image.save(folder / "sprites" / "old" / f"{number}.png")
-    return {"reviews": str(folder / "reviews.csv"), "sprites": str(folder / "sprites")}
+    for split, of in (("train", 40), ("test", 4)):
+        for label, colour in (("ship", "blue"), ("frog", "green")):
+            (folder / "photos" / split / label).mkdir(parents=True)
+            for number in range(of):
+                Image.new("RGB", (32, 32), colour).save(folder / "photos" / split / label / f"{number}.png")
+    return {
+        "photos": str(folder / "photos"),
+        "reviews": str(folder / "reviews.csv"),
+        "sprites": str(folder / "sprites"),
+    }
 
 
 @pytest.mark.parametrize("name", _SMALLER)
