@@ -216,9 +216,9 @@ def test_beam_search_is_that_of_transformers(model, beam_size):
     pytest.importorskip("transformers")
     variables, count = lively_variables(model), 7
     prompts = np.random.default_rng(1).integers(0, model.vocab_size, (12, 4))
-    # What is often written somewhere in the middle is taken for the end.
-    written = generate(model, variables, prompts, count, jax.random.key(0), temperature=0.0)
-    end = int(np.bincount(np.asarray(written)[:, 2:5].ravel()).argmax())
+    # What is often written, but never first, is taken for the end.
+    written = np.asarray(generate(model, variables, prompts, count, jax.random.key(0), temperature=0.0))
+    end = int(max(set(written[:, 1:].flat) - set(written[:, 0]), key=lambda token: (written == token).sum()))
     options = {"num_beams": beam_size, "early_stopping": True, "length_penalty": 0.0} if beam_size > 1 else {}
     ids = torch.tensor(prompts)
     options |= {"max_new_tokens": count, "do_sample": False, "pad_token_id": end, "eos_token_id": end}
@@ -233,5 +233,5 @@ def test_beam_search_is_that_of_transformers(model, beam_size):
     search = jax.jit(functools.partial(beam_search, decode, max_length=count, beam_size=beam_size))
     tokens, _ = search(cache, prompts[:, -1], end, length_penalty=0.0)
     np.testing.assert_array_equal(tokens, expected)
-    ended = (expected == end).any(axis=1)
-    assert ended.any() and (beam_size > 1 or not ended.all()) and len(np.unique(expected)) >= 4
+    # Texts that end, and not all alike.
+    assert (expected == end).any() and len({tuple(row) for row in expected.tolist()}) > 1
