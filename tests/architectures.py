@@ -72,6 +72,14 @@ ARCHITECTURES: dict[str, Callable[[], tuple[nn.Module, object]]] = {
         models.GPT(vocab_size=7, context_length=8, attention="alternating", band=2, **SMALL),
         tokens(2, 5),
     ),
+    "GPT, classifier": lambda: (
+        models.GPTClassifier(vocab_size=7, context_length=8, num_classes=3, **SMALL),
+        {"sequence": tokens(2, 5), "lengths": np.array([5, 3], np.int32)},
+    ),
+    "TextCNN": lambda: (
+        models.TextCNN((2, 3), 4, num_classes=3, vocab_size=7, embedding_dim=4),
+        {"sequence": tokens(2, 5), "lengths": np.array([5, 3], np.int32)},
+    ),
     "Captioner": lambda: (
         models.Captioner(vocab_size=7, **BLOCK),
         {"images": numbers(2, 8, 8, 1), "target": tokens(2, 4)},

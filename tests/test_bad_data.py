@@ -181,7 +181,7 @@ _CASES = {
     "empty file": csv_case("", "table.csv is empty: the first line has to name the columns"),
     "head only": csv_case("length,width,kind\n", "table.csv has no rows below its head"),
     "folder for file": csv_case(table(), " is a folder: give the path of a CSV file", words="--dataset.path={}"),
-    "empty path": csv_case(table(), "the path of the CSV file is empty", words="--dataset.path="),
+    "empty path": csv_case(table(), "the path of a CSV file is empty", words="--dataset.path="),
     "missing column": csv_case(
         table(), "table.csv has no column 'Kind' (did you mean 'kind'?), see dataset.target", "'length', 'width'",
         words="--dataset.target=Kind",
@@ -302,7 +302,7 @@ _CASES = {
     "four points": shipped_case("Moons()", "--dataset.size=4 --training.batch_size=1", "4 rows are too few"),
     "negative noise": shipped_case("Moons()", "--dataset.noise=-1", "-1 is out of range: allowed is 0 to 10"),
     "window of a millennium": shipped_case(
-        "Sunspots()", "--dataset.window=1000", "dataset.window: 1000 years", "309 years", task=_REGRESSION
+        "Sunspots()", "--dataset.window=1000", "dataset.window: 1000 rows", "309 rows", task=_REGRESSION
     ),
 }  # fmt: skip
 _NUMBERS = {
