@@ -125,8 +125,10 @@ def test_help_explains_the_options(launch: Launch) -> None:
     for flag in ("--help", "-h"):
         code, out, err = launch(flag)
         assert (code, err) == (0, "")
-        for option in ("--experiment=", "--mode=train|evaluate|predict|sample|summary|results", "--workdir=",
-                       "--allow_changes", "--checkpoint=", "--split=", "--devices=", "--quiet", "--debug", "--list"):  # fmt: skip
+        for option in (
+            *("--experiment=", "--mode=train|evaluate|predict|sample|summary|results", "--workdir=", "--allow_changes"),
+            *("--checkpoint=", "--split=", "--devices=", "--quiet", "--debug", "--list", "--prompt=", "--temperature="),
+        ):
             assert re.search(rf"^  {re.escape(option)}.*\w", out, re.MULTILINE)
         assert max(map(len, out.splitlines())) <= 120
 
