@@ -1,6 +1,7 @@
 """Flags: which there are, and what is wrong with a command line; nothing here imports jax."""
 
 import dataclasses
+import textwrap
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -113,5 +114,6 @@ def help_text(options: flags.FlagValues) -> str:
     lines = [USAGE, "options:"]
     for flag in dict.fromkeys(options[name] for name in options):
         kind = "" if flag.boolean else "=" + "|".join(getattr(flag.parser, "enum_values", [flag.flag_type()]))
-        lines.append(f"  --{flag.name + kind:<34} {flag.help.rpartition('>: ')[2]}")
+        line = f"  --{flag.name + kind:<34} {flag.help.rpartition('>: ')[2]}"
+        lines.append(textwrap.fill(" ".join(line.split("\n")), 120, subsequent_indent=" " * 39, break_on_hyphens=False))
     return "\n".join(lines)
