@@ -14,7 +14,9 @@ from neuralmon.errors import RequestError
 from neuralmon.fields import PositiveInt
 
 _PLAY = re.compile(r"^(.+)\n\n+ACT I\n", re.MULTILINE)
-_DIRECTION = re.compile(r"\[[^\[\]]{0,400}\]|\][^\[\]]{0,200}\[")  # some have their brackets the other way
+# In a paragraph, what is between two runs of brackets; some are the other way round, or doubled: ]\[Aside to ARIEL][.
+_BRACKETS = r"\\?[\[\]](?:\\?[\[\]])*"
+_DIRECTION = re.compile(rf"{_BRACKETS}[^\[\]]*?(?:{_BRACKETS}|$)")
 _SPEECH = re.compile(r"^[^\n]{1,60}:\n(.+)", re.DOTALL)  # a paragraph: the speaker's name, then the lines
 
 
@@ -69,7 +71,8 @@ def _said() -> dict[str, str]:
     starts = list(_PLAY.finditer(text))
     ends = [*(match.start() for match in starts[1:]), len(text)]
     plays = {m[1]: text[m.end() : end] for m, end in zip(starts, ends, strict=True) if m.start() >= 0.8 * len(text)}
-    speeches = {
-        title: map(_SPEECH.match, re.split(r"\n\s*\n", _DIRECTION.sub("", play))) for title, play in plays.items()
-    }
-    return {title: "\n".join(match[1] for match in matches if match) for title, matches in speeches.items()}
+    said = {}
+    for title, play in plays.items():
+        paragraphs = (_DIRECTION.sub("", paragraph) for paragraph in re.split(r"\n\s*\n", play))
+        said[title] = "\n".join(match[1] for match in map(_SPEECH.match, paragraphs) if match)
+    return said
