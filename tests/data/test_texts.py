@@ -40,7 +40,7 @@ def split_texts(text, validation=0.1, test=0.1):
 
 
 @pytest.mark.parametrize("tokenizer", [Characters(), BytePair(vocab_size=290), Words(min_count=2)], ids=repr)
-@pytest.mark.parametrize("length", [7, 64])
+@pytest.mark.parametrize("length", [7, pytest.param(64, marks=pytest.mark.slow)])
 def test_evaluation_predicts_each_token_but_the_first_exactly_once(file, tokenizer, length):
     if isinstance(tokenizer, BytePair):
         pytest.importorskip("tokenizers")
@@ -85,7 +85,7 @@ def test_tokens_are_stored_as_small_as_they_fit():
     assert [str(token_files.token_type(size)) for size in sizes] == ["uint8", "uint8", "uint16", "uint16", "int32"]
 
 
-@pytest.mark.parametrize("size", [17, 18, 32, 33, 48])
+@pytest.mark.parametrize("size", [17, 33, 48, *(pytest.param(size, marks=pytest.mark.slow) for size in (18, 32))])
 def test_texts_that_are_just_long_enough(tmp_path, size):
     text = "".join(map(chr, range(97, 97 + size)))
     (tmp_path / "short.txt").write_text(text, encoding="utf-8")

@@ -45,7 +45,7 @@ def test_greedy_writing_with_a_cache_is_that_without(name):
     np.testing.assert_array_equal(tokens, expected)
 
 
-@pytest.mark.parametrize("name", ["GPT", "LSTM"])
+@pytest.mark.parametrize("name", ["GPT", pytest.param("LSTM", marks=pytest.mark.slow)])
 def test_a_stream_writes_what_generate_writes(name):
     model, key = MODELS[name], jax.random.key(3)
     variables = variables_of(model)

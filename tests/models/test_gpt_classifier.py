@@ -73,9 +73,8 @@ def test_the_auxiliary_loss_is_the_mean_over_a_texts_own_tokens(said):
     assert "made of tokens" in TASK.check(outputs, dataclasses.replace(spec, vocab_size=8))
 
 
-def test_it_begins_with_the_parameters_of_a_language_model(tmp_path, monkeypatch):
+def test_it_begins_with_the_parameters_of_a_language_model(tmp_path):
     """All but the head, and the rows of tokens that were added behind the vocabulary."""
-    monkeypatch.delattr(nm.tasks.LanguageModel, "study")  # its text is not needed
     text = tmp_path / "text.txt"
     text.write_text("the cat sat on the mat and the dog sat on the log\n" * 20)
     language = nm.Experiment(

@@ -96,9 +96,18 @@ def test_values_and_gradients_are_the_plain_ones(shape):
     close(*jax.jit(lambda *args: (both(*args), plainly(both)(*args)))(*arrays(*shape)), 1e-5)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64, jnp.bfloat16], ids=lambda dtype: dtype.__name__)
-@pytest.mark.parametrize("train", [True, False])
-def test_the_layer_is_flaxs_in_value_statistics_and_gradient(dtype, train):
+@pytest.mark.parametrize(
+    ("train", "dtype"),
+    [
+        (True, jnp.float32),
+        (True, jnp.bfloat16),
+        (False, jnp.float32),
+        pytest.param(True, jnp.float64, marks=pytest.mark.slow),
+        pytest.param(False, jnp.float64, marks=pytest.mark.slow),
+        pytest.param(False, jnp.bfloat16, marks=pytest.mark.slow),
+    ],
+)
+def test_the_layer_is_flaxs_in_value_statistics_and_gradient(train, dtype):
     with jax.enable_x64(dtype == jnp.float64):
         x, scale, bias = arrays(6, 5, 4, 3)
         x = x.astype(dtype)

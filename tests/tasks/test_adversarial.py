@@ -56,7 +56,7 @@ def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
-@pytest.mark.parametrize("steps", [pytest.param(1, marks=pytest.mark.slow), 3])
+@pytest.mark.parametrize("steps", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_step_is_that_of_the_paper(steps):
     """Linear networks, whose gradients are written by hand: algorithm 1 with the loss that does not saturate."""
     model = nm.models.GAN(
@@ -191,7 +191,9 @@ def test_numbers_of_the_game_are_arguments():
     assert all(run.history[0]["penalty"] > 0 for run in runs)
 
 
-@pytest.mark.parametrize("penalty", [R1Penalty(2.0), GradientPenalty(2.0)], ids=["R1", "gradient"])
+@pytest.mark.parametrize(
+    "penalty", [pytest.param(R1Penalty(2.0), marks=pytest.mark.slow), GradientPenalty(2.0)], ids=["R1", "gradient"]
+)
 def test_a_penalty_is_part_of_the_discriminators_loss(penalty):
     """For a linear discriminator, f(x) = w x + b, both penalties are functions of |w| alone."""
     model = nm.models.GAN(

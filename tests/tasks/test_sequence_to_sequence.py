@@ -140,7 +140,9 @@ def test_a_figure_shows_where_the_last_block_looks_for_each_token():
         vocab_size=own.model.vocab_size, num_layers=2, num_heads=2, width=4, feedforward_dim=4
     )
     inputs = {"source": np.ones((1, 3), int), "target": np.ones((1, 3), int)}
-    own = dataclasses.replace(own, model=model, variables=jax.jit(model.init)(jax.random.key(0), inputs))
+    shapes = jax.eval_shape(model.init, jax.random.key(0), inputs)
+    variables = jax.tree.map(lambda leaf: RNG.normal(size=leaf.shape).astype(np.float32), shapes)
+    own = dataclasses.replace(own, model=model, variables=variables)
     figure = attention_figure(own, ["ab", "abcdef"], ["", "fed"])
     assert figure["queries"] == [*"fed", "<end>"] and figure["keys"] == [*"abcdef", "<end>"]
     assert figure["weights"].shape == (2, 4, 7)

@@ -167,7 +167,10 @@ def test_a_study_has_a_text_and_of_a_gpt_what_its_heads_attend_to():
             return batch
 
     for model in (gpt, lstm):
-        variables = jax.jit(model.init)(jax.random.key(0), tokens[None, :8])
+        shapes = jax.eval_shape(model.init, jax.random.key(0), tokens[None, :8])
+        variables = jax.tree.map(
+            lambda leaf: np.random.default_rng(0).normal(size=leaf.shape).astype(np.float32), shapes
+        )
         trained = Trained(model, variables, Data(vocabulary), lambda split, rows: {"inputs": tokens[None, :8]})
         found = LanguageModel().study(trained, "test")
         assert found.texts.keys() == {"sample"} and not found.metrics

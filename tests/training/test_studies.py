@@ -1,7 +1,6 @@
 """What a task does with a trained model beyond one pass over the examples: in a run, afterwards, and from the shell."""
 
 import contextlib
-import dataclasses
 import io
 import json
 from collections.abc import Callable
@@ -97,12 +96,11 @@ def test_samples_come_from_the_folder(run: Path) -> None:
     )
 
 
-def test_other_tasks_make_no_samples(tmp_path: Path) -> None:
-    experiment = nm.load_experiment("mlp_moons")
-    nm.train(dataclasses.replace(experiment, training=nm.Training(steps=1, batch_size=4)), tmp_path / "run")
-    code, _, error = said("--mode=sample", f"--workdir={tmp_path / 'run'}")
+def test_other_tasks_make_no_samples(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(_EXPERIMENT.replace("def sample(", "def not_sample("))
+    code, _, error = said("--mode=sample", f"--workdir={run / 'run'}", f"--experiment={tmp_path / 'mine.py'}")
     assert code == 2
-    assert "Classification makes no samples" in error
+    assert "Studied makes no samples" in error
 
 
 @pytest.mark.parametrize(
