@@ -67,7 +67,8 @@ def defined() -> flags.FlagValues:
     for field in dataclasses.fields(SampleRequest):
         if field.name not in values:
             define = next(define for kind, define in _DEFINE.items() if kind in str(field.type))
-            define(field.name, field.default, f"sample: {meaning(SampleRequest, field.name)}", flag_values=values)
+            said = meaning(SampleRequest, field.name).removesuffix(".")
+            define(field.name, field.default, f"sample: {said}", flag_values=values)
     flags.DEFINE_integer("devices", None, "CPU devices to cut each batch over", 1, flag_values=values)
     flags.DEFINE_bool("quiet", False, "print nothing but errors", values)
     flags.DEFINE_bool("debug", False, "print the traceback of an error", values)
