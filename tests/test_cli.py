@@ -110,7 +110,7 @@ def launch(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -
 
 def fields(text: str) -> dict[str, str]:
     """The values that `--help` shows."""
-    return dict(re.findall(r"^  --([\w.]+)=(.*)\n      ", text, re.MULTILINE))
+    return dict(re.findall(r"^  --([\w.]+)=(.*)\n      (?=\S)", text, re.MULTILINE))
 
 
 def test_list_names_every_experiment_and_what_it_is(launch: Launch) -> None:
@@ -142,7 +142,7 @@ def test_help_of_an_experiment_shows_type_value_and_meaning_of_every_field(
     assert (code, err) == (0, "")
     experiment = nm.load_experiment(source)
     assert fields(out).keys() == {node.path for node in walk(experiment)}
-    explanations = re.findall(r"^  --([\w.]+)=.*\n      (.+)$", out, re.MULTILINE)
+    explanations = re.findall(r"^  --([\w.]+)=.*\n      (\S.*)$", out, re.MULTILINE)
     # Own fields may go without an explanation, neuralmon's may not.
     lacking = [path for path, text in explanations if "; " not in text]
     assert set(lacking) <= {"dataset.flipped", "model.num_classes", "model.rate"}

@@ -165,6 +165,7 @@ def test_a_text_beyond_memory_is_tokenised_in_pieces_once_and_mapped(file, tmp_p
     assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_a_stream_of_windows_trains_as_what_is_in_memory(file, tmp_path, monkeypatch):
     monkeypatch.setattr(token_files, "IN_MEMORY", 1000)
     result = []

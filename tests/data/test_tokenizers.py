@@ -77,6 +77,7 @@ def test_words_are_ordered_by_frequency_and_rare_ones_unknown():
     assert Words(min_count=1, lowercase=False).learn(["A a"]).size == 2
 
 
+@pytest.mark.slow
 def test_every_character_of_unicode_goes_through_byte_pairs(byte_pairs):
     everything = "".join(chr(code) for code in range(sys.maxunicode + 1) if not 0xD800 <= code < 0xE000)
     ids = byte_pairs.encode(everything)

@@ -30,6 +30,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_its_commands_train_and_write_and_need_no_text_to_write(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     train, sample, recipe = COMMANDS

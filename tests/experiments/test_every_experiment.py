@@ -68,7 +68,7 @@ _SMALLER: dict[str, tuple[str, ...]] = {
     "transformer_copy": _PAIRS,
     "transformer_en_es": (
         *(
-            "--dataset.max_tokens=60",
+            "--dataset.pack=512",
             "--dataset.validation_books=Ruth,",
             "--dataset.test_books=Jonah,",
             "--dataset.tokenizer.vocab_size=300",
@@ -124,7 +124,7 @@ def _little_data(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Mnist, "read", some)
     monkeypatch.setattr(Mnist, "examine", facts)
     monkeypatch.setattr(shakespeare, "read", lambda: _beginnings(plays()))
-    monkeypatch.setattr(verses, "read", lambda: verse()[::20])
+    monkeypatch.setattr(verses, "read", lambda: verse()[::40])
     monkeypatch.setattr(adversarial, "_STUDIED", 100)  # samples whose quality is measured
 
 

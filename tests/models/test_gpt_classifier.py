@@ -73,6 +73,7 @@ def test_the_auxiliary_loss_is_the_mean_over_a_texts_own_tokens(said):
     assert "made of tokens" in TASK.check(outputs, dataclasses.replace(spec, vocab_size=8))
 
 
+@pytest.mark.slow
 def test_it_begins_with_the_parameters_of_a_language_model(tmp_path):
     """All but the head, and the rows of tokens that were added behind the vocabulary."""
     text = tmp_path / "text.txt"

@@ -134,6 +134,7 @@ def test_what_cannot_be_translated_is_said(fields, message):
         list(SequenceToSequence().sample(trained(), SampleRequest(**fields)))
 
 
+@pytest.mark.slow
 def test_a_figure_shows_where_the_last_block_looks_for_each_token():
     own = trained()
     model = nm.models.Transformer(
