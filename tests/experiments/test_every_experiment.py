@@ -133,7 +133,17 @@ def _beginnings(text: str) -> str:
     return "".join(play[:20_000] for play in re.split(r"(?m)^(?=.+\n\n+ACT I\n)", text))
 
 
-@pytest.mark.parametrize("name", _SMALLER)
+# In the default run one of each kind of data, network and task.
+_ALIKE = {
+    *("cnn_mnist_best", "gru_mnist", "lenet5_mnist", "lstm_shakespeare", "mlp_moons", "perceptron_iris"),
+    *("perceptron_moons", "pokemon_types_best", "resnet_mnist", "resnet_vs_plain", "rnn_adding", "rnn_mnist"),
+    *("rnn_shakespeare", "softmax_mnist", "spam", "transformer_reverse"),
+}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in _ALIKE else []) for name in _SMALLER]
+)
 def test_it_runs(name: str, data: dict[str, str], tmp_path: Path) -> None:
     words = [word.format(**data) for word in _SMALLER[name]]
     said = io.StringIO()
