@@ -20,7 +20,8 @@ _SAID = (
     "Metrics of the test split, mean and standard deviation over seeds. To each command belong `--workdir=FOLDER` and, "
     "of several seeds, `--training.seed=N`. Seconds are those of whole launches; a dash stands where one was killed."
 )
-_LEFT_OUT = ("--workdir", "--training.seed", "--quiet", "--allow_changes", "--debug")
+# Of a command line, what decides nothing; the first two have a value.
+_LEFT_OUT = ("workdir", "training.seed", "quiet", "allow_changes", "debug", "figures", "nofigures")
 _HEAD = ("experiment", "test metric", "result", "published", "seconds a run", "command")
 
 
@@ -42,10 +43,11 @@ def results(folder: str | Path) -> str:
     Raises:
       RequestError: there is none.
     """
-    found = sorted(_runs(Path(folder)), key=lambda run: (run.experiment, run.words, run.same, run.seed))
+    found = sorted(_runs(Path(folder)), key=lambda run: (run.experiment, run.same, run.seed))
     if not found:
         raise RequestError(f"--workdir={folder}: there is no finished run in it or below it")
     groups = [list(runs) for _, runs in itertools.groupby(found, key=lambda run: (run.experiment, run.same))]
+    groups.sort(key=lambda runs: (runs[0].experiment, runs[0].words))
     known = shipped()
     rows = [(runs, _published(runs[0], known)) for runs in groups]
     sources = list(dict.fromkeys(published.source for _, published in rows if published.source))
@@ -65,7 +67,7 @@ def _runs(folder: Path) -> Iterator[_Run]:
             continue
         experiment = recorded["experiment"]
         seed = experiment["training"].pop("seed", 0)
-        words = tuple(word for word in launches[0]["command"][1:] if not word.startswith(_LEFT_OUT))
+        words = _asked(launches[0]["command"][1:])
         lasted = [launch.get("seconds") for launch in launches]
         yield _Run(
             experiment=outcome["experiment"],
@@ -75,6 +77,19 @@ def _runs(folder: Path) -> Iterator[_Run]:
             metrics=outcome["metrics"]["test"],
             seconds=None if None in lasted else sum(lasted),
         )
+
+
+def _asked(words: list[str]) -> tuple[str, ...]:
+    """Returns the words of a command line that say what was trained; () if there are none, as of `nm.train`."""
+    given = iter(words)
+    kept: list[str] = []
+    for word in given:
+        if word.lstrip("-").startswith(_LEFT_OUT):
+            if "=" not in word and word.lstrip("-") in _LEFT_OUT[:2]:
+                next(given, None)  # its value is the next word
+        else:
+            kept.append(word)
+    return tuple(kept) if any(word.lstrip("-").startswith("experiment") for word in kept) else ()
 
 
 def _cells(runs: list[_Run], published: Published, number: str) -> list[str]:
@@ -90,7 +105,7 @@ def _cells(runs: list[_Run], published: Published, number: str) -> list[str]:
         result,
         "" if published.value is None else _number(published.value) + number,
         f"{statistics.mean(lasted):,.0f}" if lasted else "-",
-        f"`{shlex.join(['python', 'launch.py', *runs[0].words])}`",
+        f"`{shlex.join(['python', 'launch.py', *runs[0].words])}`" if runs[0].words else "from Python",
     ]
 
 

@@ -19,7 +19,7 @@ from neuralmon.tasks.classification import softmax_cross_entropy
 from neuralmon.tasks.shapes import output_shape, said, target_shape
 from neuralmon.tasks.sums import mean
 from neuralmon.tasks.task import Sums
-from neuralmon.tasks.text_sampling import attention_figure, can_write, sample_text, write
+from neuralmon.tasks.text_sampling import attention_figure, cannot_write, sample_text, write
 from neuralmon.tasks.trained import Findings, Trained
 
 
@@ -101,7 +101,7 @@ class LanguageModel:
 
     def study(self, trained: Trained, split: str) -> Findings:
         """Returns a text that the model writes, and of a GPT the attention to a passage of the split."""
-        if not can_write(trained):
+        if cannot_write(trained):
             return Findings()
         gpt = isinstance(trained.model, GPT)
         return Findings(

@@ -10,7 +10,6 @@ from neuralmon.data.text.vocabularies import Vocabulary
 from neuralmon.errors import RequestError
 from neuralmon.inspection import inspect
 from neuralmon.models.generation import stream
-from neuralmon.models.gpt import GPT
 from neuralmon.sampling import SampleRequest
 from neuralmon.tasks.trained import Trained
 
@@ -29,12 +28,9 @@ def write(trained: Trained, request: SampleRequest) -> Iterator[str]:
     """
     flags = ("prompt", "num_samples", "length", "temperature", "top_k", "top_p", "repetition_penalty", "stop", "seed")
     request.only(*flags, what="a language model")
-    model, vocabulary = trained.model, _vocabulary(trained)
-    if not all(hasattr(model, name) for name in ("decode", "empty_cache", "unstacked")):
-        what = f"{type(model).__name__} cannot write: it has no decode, empty_cache and unstacked"
-        raise RequestError(f"{what} as GPT, RNN, LSTM and GRU have them")
-    if getattr(model, "bidirectional", False):
-        raise RequestError(f"{type(model).__name__}(bidirectional=True) cannot write: it reads what comes later too")
+    if problem := cannot_write(trained):
+        raise RequestError(problem)
+    model, vocabulary = trained.model, trained.dataset.vocabulary  # type: ignore[attr-defined]
     prompt = _prompt(vocabulary, request.prompt)
     said = request.prompt or ""
     texts = [_Text(vocabulary, prompt, request.stop) for _ in range(request.num_samples)]
@@ -70,7 +66,7 @@ def sample_text(trained: Trained, length: int = _LENGTH, temperature: float = 0.
 
 def attention_figure(trained: Trained, split: str) -> tuple[str, Mapping[str, Any]]:
     """Returns what the figure "attention" is drawn of: heads of a GPT's first and last block, reading a passage."""
-    vocabulary, model = _vocabulary(trained), trained.model
+    vocabulary, model = trained.dataset.vocabulary, trained.model  # type: ignore[attr-defined]
     tokens = np.asarray(trained.prepared(split, 1)["inputs"])[:1, :_PASSAGE]
     weights = np.asarray(inspect(model, trained.variables, tokens)["layers/attention/attention_weights"])[:, 0]
     blocks = [0, len(weights) - 1] if len(weights) > 1 else [0]
@@ -85,11 +81,16 @@ def attention_figure(trained: Trained, split: str) -> tuple[str, Mapping[str, An
     }
 
 
-def can_write(trained: Trained) -> bool:
-    """Returns whether the model can write and the data says what its tokens are."""
-    model = trained.model
-    writes = isinstance(model, GPT) or (hasattr(model, "decode") and not getattr(model, "bidirectional", False))
-    return writes and getattr(trained.dataset, "vocabulary", None) is not None
+def cannot_write(trained: Trained) -> str | None:
+    """Returns why a model cannot write, or why nobody knows what its tokens are; None: it can."""
+    model, name = trained.model, type(trained.model).__name__
+    if not all(hasattr(model, method) for method in ("decode", "empty_cache", "unstacked")):
+        return f"{name} cannot write: it has no decode, empty_cache and unstacked as GPT, RNN, LSTM and GRU have them"
+    if getattr(model, "bidirectional", False):
+        return f"{name}(bidirectional=True) cannot write: it reads what comes later too"
+    if getattr(trained.dataset, "vocabulary", None) is None:
+        return f"{type(trained.dataset).__name__} has no vocabulary that says which token is which text"
+    return None
 
 
 class _Text:
@@ -123,13 +124,6 @@ class _Text:
         piece = self._text[self._shown : end]
         self._shown = max(end, self._shown)
         return piece
-
-
-def _vocabulary(trained: Trained) -> Vocabulary:
-    vocabulary = getattr(trained.dataset, "vocabulary", None)
-    if vocabulary is None:
-        raise RequestError(f"{type(trained.dataset).__name__} has no vocabulary that says which token is which text")
-    return vocabulary
 
 
 def _prompt(vocabulary: Vocabulary, text: str | None) -> np.ndarray:

@@ -55,6 +55,23 @@ def test_published_figures_stand_beside_with_their_source(tmp_path: Path, monkey
         results(tmp_path)
 
 
+def test_only_what_was_trained_tells_rows_apart(tmp_path: Path) -> None:
+    """Not how the folder was given, or whether figures were drawn."""
+    run(tmp_path / "0", 0.8, "--workdir", "somewhere", seed=0)
+    run(tmp_path / "1", 0.9, "--nofigures", seed=1)
+    run(tmp_path / "2", 1.0, "--training.seed", "2", seed=2)
+    ((name, _, result, _, _, command),) = rows(results(tmp_path))
+    assert (name, result) == ("mine", "0.9000 ± 0.1000 (3 seeds)")
+    assert command == "`python launch.py --experiment=mine`"
+
+
+def test_runs_of_a_program_have_no_command(tmp_path: Path) -> None:
+    run(tmp_path / "0", 0.8)
+    launches = [{"command": ["my_program.py", "--fast"], "seconds": 1.0}]
+    (tmp_path / "0" / "launches.json").write_text(json.dumps(launches))
+    assert rows(results(tmp_path))[0][5] == "from Python"
+
+
 def test_a_launch_that_was_killed_has_no_seconds(tmp_path: Path) -> None:
     run(tmp_path / "a", 0.9, seconds=None)
     assert rows(results(tmp_path))[0][4] == "-"

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from neuralmon.data.splits import RandomSplit, Split
-from neuralmon.data.text.labelled import LabelledText, Source, read_text
+from neuralmon.data.tables.csv_text import read_text
+from neuralmon.data.text.labelled import LabelledText, Source
 from neuralmon.errors import RequestError
 
 _SPLITS = ("train", "validation", "test")

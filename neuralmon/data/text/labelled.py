@@ -13,6 +13,7 @@ from jaxtyping import Array, Int
 
 from neuralmon.data.dataset import Spec
 from neuralmon.data.labelled import Facts, LabelledDataset
+from neuralmon.data.tables.csv_text import read_text
 from neuralmon.data.text.tokenizers import Tokenizer, Words
 from neuralmon.data.text.vocabularies import Vocabulary
 from neuralmon.errors import RequestError
@@ -168,13 +169,6 @@ class LabelledText(LabelledDataset):
 
     def _facts(self) -> LabelledTextFacts:
         return self.facts or self.examine()
-
-
-def read_text(path: str) -> tuple[str, str]:
-    """Returns the text of a UTF-8 file and the SHA-256 of its bytes, as tables are read."""
-    from neuralmon.data.tables import csv_text
-
-    return csv_text.read_text(path)
 
 
 def vocabulary_of_run(folder: str) -> Vocabulary:
