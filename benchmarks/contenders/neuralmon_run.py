@@ -10,7 +10,7 @@ import jax
 import neuralmon as nm
 from benchmarks.works import WORKS
 from neuralmon import process
-from neuralmon.training.flops import peak_flops, step_flops
+from neuralmon.training.flops import peak_flops, traced_flops
 from neuralmon.training.progress import Silent
 
 
@@ -29,7 +29,7 @@ class NeuralmonRun:
         self.experiment = experiment
         self.details: dict[str, Any] = {
             "environment": process.describe(),
-            "step_flops": step_flops(experiment.resolve()),
+            "step_flops": traced_flops(experiment.resolve()),
         }
 
     def choose(self, seconds: float) -> None:

@@ -22,7 +22,8 @@ from neuralmon.data import Batch
 from neuralmon.experiment import Experiment
 from neuralmon.inspection import with_train
 from neuralmon.ops import reference
-from neuralmon.training.step import apply_model, model_inputs, own_update
+from neuralmon.parallel import make_mesh
+from neuralmon.training.step import apply_model, make_update, model_inputs, own_update
 
 # Peak operations a second of one jax device with bfloat16 inputs (float16 on V100 and T4), without sparsity, as the
 # makers publish them: cloud.google.com/tpu/docs (half a chip's where jax makes each of its two cores a device) and the
@@ -107,9 +108,17 @@ def step_flops(experiment: Experiment) -> int:
 
     Source: Kaplan et al., "Scaling Laws for Neural Language Models", 2020, sec. 2.1.
     """
-    update = own_update(experiment)
-    if update is None:
+    if own_update(experiment) is None:
         return 3 * forward_flops(experiment).total()
+    return traced_flops(experiment)
+
+
+def traced_flops(experiment: Experiment) -> int:
+    """Returns the operations that the traced program of one update does.
+
+    Fewer than `step_flops` by convention says: the first layer needs no gradient to its inputs.
+    """
+    update = make_update(experiment, 1, make_mesh(experiment.training.batch_size))
     batch = _prepared(experiment)
     variables = trace_forward(experiment).variables
     params = variables.pop("params", {})

@@ -22,6 +22,8 @@ def test_a_step_is_three_times_the_forward_pass_of_a_batch(tiny: nm.Experiment) 
     experiment = _mlp(tiny, batch_size=25)
     assert flops.forward_flops(experiment) == {"hidden_0": 25 * 2 * 64 * 16, "output": 25 * 2 * 16 * 6}
     assert flops.step_flops(experiment) == 3 * 25 * 2 * (64 * 16 + 16 * 6)
+    # What is really done: the images need no gradient.
+    assert flops.traced_flops(experiment) == 25 * 2 * (2 * 64 * 16 + 3 * 16 * 6)
 
 
 def test_the_count_agrees_with_that_of_xla(tiny: nm.Experiment) -> None:
