@@ -6,17 +6,20 @@ import functools
 import io
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from neuralmon import process
 from neuralmon.cli import main
 from neuralmon.data import Facts, Mnist
-from neuralmon.data.text import shakespeare, verses
+from neuralmon.data.text import passages, shakespeare, verses, words
 from neuralmon.shipped import shipped
 from neuralmon.tasks import adversarial
+from neuralmon.training import program
 
 _DIGITS = 300  # of each split
 _FEW = ("--training.steps=4", "--training.batch_size=32", "--training.evaluate_every=4", "--training.steps_per_chunk=2")
@@ -108,8 +111,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     }
 
 
-@pytest.fixture(autouse=True)
-def _little_data(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module", autouse=True)
+def _little_data() -> Iterator[None]:
     """What comes with the package is much, too: some of the digits and verses, and the beginning of each play."""
     examine, read, plays, verse = Mnist.examine, Mnist.read, shakespeare.read, verses.read
 
@@ -121,11 +124,21 @@ def _little_data(monkeypatch: pytest.MonkeyPatch) -> None:
         found = examine(self)
         return dataclasses.replace(found, sizes={split: min(size, _DIGITS) for split, size in found.sizes.items()})
 
-    monkeypatch.setattr(Mnist, "read", some)
-    monkeypatch.setattr(Mnist, "examine", facts)
-    monkeypatch.setattr(shakespeare, "read", lambda: _beginnings(plays()))
-    monkeypatch.setattr(verses, "read", lambda: verse()[::40])
-    monkeypatch.setattr(adversarial, "_STUDIED", 100)  # samples whose quality is measured
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Mnist, "read", some)
+        patch.setattr(Mnist, "examine", facts)
+        patch.setattr(shakespeare, "read", lambda: _beginnings(plays()))
+        patch.setattr(verses, "read", lambda: verse()[::40])
+        patch.setattr(adversarial, "_STUDIED", 100)  # samples whose quality is measured
+        # Neither does what other tests have read come in here, nor the little text get out.
+        for module in (passages, words):
+            for name, function in list(vars(module).items()):
+                if hasattr(function, "cache_clear"):
+                    patch.setattr(module, name, functools.cache(function.__wrapped__))
+        patch.setattr(program, "_programs", {})
+        # It would make this process a command, whose programs are kept for later launches.
+        patch.setattr(process, "configure", lambda devices=None: None)
+        yield
 
 
 @functools.cache
@@ -145,10 +158,10 @@ _ALIKE = {
     "name", [pytest.param(name, marks=[pytest.mark.slow] if name in _ALIKE else []) for name in _SMALLER]
 )
 def test_it_runs(name: str, data: dict[str, str], tmp_path: Path) -> None:
-    words = [word.format(**data) for word in _SMALLER[name]]
+    smaller = [word.format(**data) for word in _SMALLER[name]]
     said = io.StringIO()
     with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
-        code = main(["neuralmon", f"--experiment={name}", *_FEW, *words, f"--workdir={tmp_path / 'run'}"])
+        code = main(["neuralmon", f"--experiment={name}", *_FEW, *smaller, f"--workdir={tmp_path / 'run'}"])
     assert code == 0, said.getvalue()
     outcome = json.loads((tmp_path / "run" / "result.json").read_text())
     assert outcome["step"] == 4
