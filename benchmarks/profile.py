@@ -9,9 +9,11 @@ import argparse
 import re
 import sys
 import tempfile
-from collections import Counter
+import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.__main__ import RESULTS, chosen
 from benchmarks.works import WORKS
@@ -28,11 +30,14 @@ _KINDS = {
     "batch (order and gather)": r"while/body/(gather|jit\(_take\)|jit\(take\)|while)",
     "copies": r" (copy|transpose|bitcast|concatenate|slice|dynamic-slice|pad|broadcast) ",
 }
-_ELSEWHERE = "elementwise operations, reductions, optimizer"
+ELSEWHERE = "elementwise operations, reductions, optimizer"
 # Their time is that of what they contain.
 _CONTAINERS = {"while", "call", "conditional", "tuple", "async-start", "async-done"}
 _INSTRUCTION = re.compile(r"\s*(?:ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*)")
 _SECONDS = 1.5
+
+# The shape of what it returns, its opcode, and where it came from.
+Instruction = tuple[str, str, str]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,31 +76,29 @@ def _described(name: str) -> Iterator[str]:
     work = WORKS[name]
     experiment = work.experiment().resolve()
     step, times, instructions = _traced(name)
-    kinds: Counter[str] = Counter()
+    kinds: dict[str, float] = defaultdict(float)
     for instruction, seconds in times.items():
-        kinds[_kind(instructions[instruction])] += seconds
+        kinds[kind_of(instructions[instruction])] += seconds
     peak = peak_flops(jax.devices())
     least = traced_flops(experiment) / peak if peak else float("nan")
     yield f"## {work.title}"
     yield ""
     yield (
-        f"A step takes {1e3 * step:.3g} ms, of which {1e3 * sum(times.values()):.3g} ms are in the operations below; its "
+        f"A step takes {1e3 * step:.3g} ms, the operations in it {1e3 * sum(times.values()):.3g} ms; its "
         f"multiplications and additions would take {1e3 * least:.3g} ms at the speed of a large matrix product "
         f"({(peak or 0) / 1e9:.0f} GFLOP/s)."
     )
     yield ""
-    yield from _table("kind", {kind: (seconds, seconds / step) for kind, seconds in kinds.most_common()})
+    yield from _table("kind", kinds, step)
     yield ""
-    merged: Counter[str] = Counter()
+    merged: dict[str, float] = defaultdict(float)
     for instruction, seconds in times.items():
         merged[_said(instructions[instruction])] += seconds
-    yield from _table("the costliest", {said: (seconds, seconds / step) for said, seconds in merged.most_common(8)})
+    yield from _table("the costliest", merged, step)
 
 
-def _traced(name: str) -> tuple[float, dict[str, float], dict[str, tuple[str, str, str]]]:
+def _traced(name: str) -> tuple[float, dict[str, float], dict[str, Instruction]]:
     """Returns the seconds of a step, those of each instruction in it, and shape, opcode and origin of each."""
-    import time
-
     import jax
     import numpy as np
 
@@ -107,15 +110,9 @@ def _traced(name: str) -> tuple[float, dict[str, float], dict[str, tuple[str, st
     data = resident(experiment.dataset, mesh)["train"]
     state = program.init(numbers)
     text = program.chunk.lower(numbers, state, data, np.int32(1)).compile().as_text() or ""
-    instructions = {}
-    for line in text.splitlines():
-        if match := _INSTRUCTION.match(line):
-            origin = re.search(r'op_name="([^"]*)"', line)
-            target = re.search(r'custom_call_target="([^"]*)"', line)
-            where = f"{target[1] + ' ' if target else ''}{origin[1] if origin else ''}"
-            instructions[match[1]] = (match[2], match[3], where)
+    instructions = dict(filter(None, map(parse, text.splitlines())))
 
-    def run(state, steps):  # type: ignore[no-untyped-def]
+    def run(state: Any, steps: int) -> tuple[Any, float]:
         begun = time.perf_counter()
         state, _ = jax.block_until_ready(program.chunk(numbers, state, data, np.int32(steps)))
         return state, (time.perf_counter() - begun) / steps
@@ -135,29 +132,41 @@ def _traced(name: str) -> tuple[float, dict[str, float], dict[str, tuple[str, st
             for event in line.events
             if event.name in instructions and instructions[event.name][1] not in _CONTAINERS
         ]
-    times: Counter[str] = Counter()
+    times: dict[str, float] = defaultdict(float)
     for event in events:
         times[event.name] += event.duration_ns * 1e-9 / steps
-    return step, dict(times), instructions
+    return step, times, instructions
 
 
-def _kind(instruction: tuple[str, str, str]) -> str:
+def parse(line: str) -> tuple[str, Instruction] | None:
+    """Returns the name of the instruction in a line of a compiled program, and what it is."""
+    match = _INSTRUCTION.match(line)
+    if match is None:
+        return None
+    origin = re.search(r'op_name="([^"]*)"', line)
+    target = re.search(r'custom_call_target="([^"]*)"', line)
+    return match[1], (match[2], match[3], " ".join(found[1] for found in (target, origin) if found))
+
+
+def kind_of(instruction: Instruction) -> str:
+    """Returns the name of the kind in the table."""
     text = " ".join(instruction)
-    return next((kind for kind, pattern in _KINDS.items() if re.search(pattern, text)), _ELSEWHERE)
+    return next((kind for kind, pattern in _KINDS.items() if re.search(pattern, text)), ELSEWHERE)
 
 
-def _said(instruction: tuple[str, str, str]) -> str:
+def _said(instruction: Instruction) -> str:
     shape, opcode, origin = instruction
     shape = re.sub(r"\{[^}]*\}", "", shape)
     where = origin.replace("jit(chunk)/", "").replace("while/body/", "")
     return f"`{opcode} {shape[:40]}` {where[-60:]}"
 
 
-def _table(head: str, rows: Mapping[str, tuple[float, float]]) -> Iterator[str]:
+def _table(head: str, rows: Mapping[str, float], step: float) -> Iterator[str]:
+    """Yields the lines of a table: the eight largest, in milliseconds and as shares of a step."""
     yield f"| {head} | ms | share |"
     yield "| --- | ---: | ---: |"
-    for name, (seconds, share) in rows.items():
-        yield f"| {name.replace('|', '/')} | {1e3 * seconds:.3g} | {share:.0%} |"
+    for name, seconds in sorted(rows.items(), key=lambda row: -row[1])[:8]:
+        yield f"| {name.replace('|', '/')} | {1e3 * seconds:.3g} | {seconds / step:.0%} |"
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import statistics
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import figure, report
+from benchmarks import figure, profile, report
 from benchmarks.rounds import measured
 from benchmarks.rows import Row, Spread
 from benchmarks.workers import Worker
@@ -105,3 +105,27 @@ def test_a_process_that_ends_says_why(tmp_path):
             worker.answer()
     finally:
         worker.close()
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "kind"),
+    [
+        ("  %dot.4 = f32[784,256]{1,0} dot(%a, %b), lhs_contracting_dims={0}", "dot.4", "matrix products"),
+        (
+            '  ROOT %ynn_fusion.2 = f32[8,2]{1,0} fusion(%a), metadata={op_name="jit(chunk)/MLP/dot_general"}',
+            "ynn_fusion.2",
+            "matrix products",
+        ),
+        (
+            '  %c.1 = (f32[8]{0}, f32[8]{0}) custom-call(%x), custom_call_target="neuralmon_moments"',
+            "c.1",
+            "sums of batch normalisation",
+        ),
+        ('  %c = f32[8,8,8,4]{3,2,1,0} custom-call(%x), custom_call_target="neuralmon_convolve"', "c", "convolutions"),
+        ("  %copy.9 = f32[10]{0} copy(%p)", "copy.9", "copies"),
+        ('  %a = f32[10]{0} fusion(%p), metadata={op_name="jit(chunk)/while/body/add"}', "a", profile.ELSEWHERE),
+    ],
+)
+def test_a_profile_knows_instructions_by_their_kind(line, name, kind):
+    found, instruction = profile.parse(line)
+    assert (found, profile.kind_of(instruction)) == (name, kind)
