@@ -13,6 +13,7 @@ class SampleRequest:
       prompt: what a text begins with.
       input: what is translated or described: a text, or the path of a file with one in each line.
       num_samples: how many samples are made.
+      label: the one class that pictures are made of, by its name; None: all classes.
       length: tokens that are added to a prompt, or the most that a translation has; None: as the task says.
       temperature: what logits are divided by: below 1 the likely becomes likelier; 0: always the likeliest.
       top_k: only so many of the likeliest tokens are drawn from; None: all.
@@ -28,6 +29,7 @@ class SampleRequest:
     prompt: str | None = None
     input: str | None = None
     num_samples: int = 1
+    label: str | None = None
     length: int | None = None
     temperature: float = 1.0
     top_k: int | None = None

@@ -149,26 +149,33 @@ class Adversarial:
         return Findings(figures={"samples": ("samples", shown)})
 
     def sample(self, trained: Trained, request: SampleRequest) -> Iterator[str]:
-        """Writes pictures, of conditional networks `num_samples` of each class; yields where they are.
+        """Writes pictures, of conditional networks `num_samples` of `label` or of each class; yields where they are.
 
         Raises:
           RequestError: there is no file to write to, the samples are no pictures, or the request asks for more.
         """
-        request.only("num_samples", "seed", "output", what="a generator of pictures")
+        request.only("num_samples", "label", "seed", "output", what="a generator of pictures")
         if request.output is None:
             raise RequestError("--mode=sample writes pictures: give --output=FILE.png, or .npy for arrays")
         if not (samples.is_picture(trained) or request.output.endswith(".npy")):
             raise RequestError(f"--output={request.output}: these samples are no pictures; give a .npy file")
-        shown, made = self._grid(trained, request.num_samples, request.seed)
+        label = None if request.label is None else samples.class_of(trained, request.label)
+        shown, made = self._grid(trained, request.num_samples, request.seed, label)
         samples.write(request.output, shown, made)
         yield f"{request.output}\n"
 
-    def _grid(self, trained: Trained, count: int, seed: int) -> tuple[dict[str, Any], np.ndarray]:
-        """Returns a grid of samples, of conditional networks `count` of each class, and the samples themselves."""
-        total = count * (trained.model.generator.num_classes if is_conditional(trained.model) else 1)
+    def _grid(
+        self, trained: Trained, count: int, seed: int, label: int | None = None
+    ) -> tuple[dict[str, Any], np.ndarray]:
+        """Returns a grid of samples, and the samples: `count`, of a class or, of conditional networks, of each one."""
+        by_class = is_conditional(trained.model) and label is None
+        total = count * trained.model.generator.num_classes if by_class else count
         noise = self.draw(jax.random.key(seed), trained.model, total)
-        made = samples.make(trained, noise, samples.in_turn(trained, total))
-        return (samples.grid(trained, samples.displayed(trained, made)) if samples.is_picture(trained) else {}), made
+        labels = samples.in_turn(trained, total) if label is None else np.full(total, label, np.int32)
+        made = samples.make(trained, noise, labels)
+        if not samples.is_picture(trained):
+            return {}, made
+        return samples.grid(trained, samples.displayed(trained, made), by_class), made
 
     def _taken_for_real(self, logits: Float[Array, " batch"]) -> Float[Array, " batch"]:
         return (self.game.real(logits) < self.game.fake(logits)).astype(jnp.float32)

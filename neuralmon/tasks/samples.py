@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from neuralmon.errors import RequestError
+from neuralmon.errors import RequestError, did_you_mean
 from neuralmon.tasks import digits
 from neuralmon.tasks.adversarial_update import is_conditional
 from neuralmon.tasks.frechet import frechet_distance
@@ -60,9 +60,23 @@ def displayed(trained: Trained, samples: Float[np.ndarray, "samples ..."]) -> Fl
     return np.clip((samples - low) / np.where(high == low, 1, high - low), 0, 1)
 
 
-def grid(trained: Trained, pictures: Float[np.ndarray, "samples ..."]) -> dict[str, Any]:
-    """Returns pictures as the figure "samples" takes them: rows of classes in turn, or as nearly square as can be."""
-    if is_conditional(trained.model):
+def class_of(trained: Trained, name: str) -> int:
+    """Returns the class that is called so.
+
+    Raises:
+      RequestError: there is none, or samples are made without classes.
+    """
+    if not is_conditional(trained.model):
+        raise RequestError(f"--label={name}: this generator makes samples without classes (conditional=False)")
+    known = list(trained.dataset.spec().class_names)
+    if name not in known:
+        raise RequestError(f"--label={name}{did_you_mean(name, known)}: the classes are {', '.join(known)}")
+    return known.index(name)
+
+
+def grid(trained: Trained, pictures: Float[np.ndarray, "samples ..."], by_class: bool) -> dict[str, Any]:
+    """Returns pictures as the figure "samples" takes them: a row for each class, or as nearly square as can be."""
+    if by_class:
         classes = trained.model.generator.num_classes
         names = trained.dataset.spec().class_names
         columns = [pictures[start : start + classes] for start in range(0, len(pictures), classes)]

@@ -33,6 +33,10 @@ _PAIRS = (
 )
 # What is made small, beside the number of steps; what is in braces the test makes.
 _SMALLER: dict[str, tuple[str, ...]] = {
+    "cgan_mnist": (
+        *("--model.generator.hidden=8", "--model.generator.label_features=4"),
+        *("--model.discriminator.hidden=8", "--model.discriminator.pieces=2"),
+    ),
     "cnn_mnist": ("--model.features=4,4", "--model.hidden=8"),
     "cnn_mnist_best": ("--model.features=4,4,4", "--model.hidden=8"),
     "crnn_digits": (*_DRAWN, "--model.hidden=8"),
@@ -148,7 +152,7 @@ def _beginnings(text: str) -> str:
 
 # In the default run one of each kind of data, network and task.
 _ALIKE = {
-    *("cnn_mnist_best", "gru_mnist", "lenet5_mnist", "lstm_shakespeare", "mlp_moons", "perceptron_iris"),
+    *("cgan_mnist", "cnn_mnist_best", "gru_mnist", "lenet5_mnist", "lstm_shakespeare", "mlp_moons", "perceptron_iris"),
     *("perceptron_moons", "pokemon_types_best", "resnet_mnist", "resnet_vs_plain", "rnn_adding", "rnn_mnist"),
     *("rnn_shakespeare", "softmax_mnist", "spam", "transformer_reverse"),
 }

@@ -124,12 +124,31 @@ def test_a_picture_has_every_sample(tmp_path):
     assert (picture[57:, 114:] == 255).all(), "there is no sixth"
 
 
+def test_a_label_asks_for_one_class(tmp_path):
+    options = {"latent_dim": 2, "hidden": (3,), "label_features": 3, "conditional": True, "num_classes": 6}
+    trained = trained_on(Blobs(), nm.models.MLPGenerator((8, 8, 1), **options))
+
+    def made(output, **fields):
+        list(Adversarial().sample(trained, SampleRequest(output=str(tmp_path / output), **fields)))
+        return tmp_path / output
+
+    every, first, last = (np.load(made("some.npy", num_samples=1, label=label)) for label in (None, "a", "f"))
+    assert [len(samples) for samples in (every, first, last)] == [6, 1, 1]
+    assert not np.allclose(first, last), "the same noise, another class"
+    assert Image.open(made("five.png", num_samples=5, label="f")).size == (3 * 57 - 1, 2 * 57 - 1)
+    inputs = {"noise": Adversarial().draw(jax.random.key(0), trained.model, 1), "labels": np.array([5])}
+    np.testing.assert_allclose(last, trained.model.apply(trained.variables, inputs, method="generate"), rtol=1e-5)
+    with pytest.raises(nm.RequestError, match="--label=g: the classes are a, b, c, d, e, f"):
+        made("some.npy", label="g")
+
+
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
         (SampleRequest(), "give --output=FILE.png"),
         (SampleRequest(output="x.jpg"), "--output=x.jpg: give a .png file"),
         (SampleRequest(output="no/such/folder/x.png"), "it cannot be written: No such file"),
+        (SampleRequest(output="x.png", label="7"), "--label=7: this generator makes samples without classes"),
         (SampleRequest(output="x.png", temperature=0.5), "--temperature means nothing to a generator of pictures"),
     ],
 )
