@@ -1,4 +1,4 @@
-"""What others have published, to stand beside what was measured; nothing here imports jax."""
+"""What stands beside a measured figure, published or aimed at; nothing here imports jax."""
 
 import dataclasses
 
@@ -11,8 +11,8 @@ class Published:
 
     Attributes:
       metric: which of the test metrics it is.
-      value: the published figure, in the metric's unit; None: the metric is what to look at, but nobody published it.
-      source: who published it and where, and what differs.
+      value: the figure, in the metric's unit; None: the metric is what to look at, but there is none to stand beside.
+      source: who published it and where, and what differs; or whose aim it was.
     """
 
     metric: str

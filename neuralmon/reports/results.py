@@ -22,7 +22,7 @@ _SAID = (
 )
 # Of a command line, what decides nothing; the first two have a value.
 _LEFT_OUT = ("workdir", "training.seed", "quiet", "allow_changes", "debug", "figures", "nofigures")
-_HEAD = ("experiment", "test metric", "result", "published", "seconds a run", "command")
+_HEAD = ("experiment", "test metric", "result", "to stand beside", "seconds a run", "command")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,14 +114,18 @@ def _published(run: _Run, known: dict[str, str]) -> Published:
     if run.experiment in known:
         experiment: Experiment = load_experiment(run.experiment)
         said = getattr(experiment.names.module, "PUBLISHED", None)
-        if said is not None:
-            if said.metric not in run.metrics:
-                what = f"{', '.join(name for name, value in run.metrics.items() if isinstance(value, float))}"
-                raise RequestError(f"PUBLISHED of {run.experiment}: its runs have no {said.metric!r}, only {what}")
-            return said
+        # A run with another task has other metrics.
+        if said is not None and said.metric in run.metrics:
+            return said if _is_as_shipped(run) else Published(metric=said.metric)
         if (name := experiment.task.monitor()[0]) in run.metrics:
             return Published(metric=name)
     return Published(metric="accuracy" if "accuracy" in run.metrics else "loss")
+
+
+def _is_as_shipped(run: _Run) -> bool:
+    """Returns whether nothing was changed but where the data is: only then there is a figure to stand beside."""
+    flags = (word.lstrip("-") for word in run.words if word.startswith("-"))
+    return all(flag.startswith(("experiment", "dataset.path", "dataset.text", "dataset.target")) for flag in flags)
 
 
 def _number(value: float) -> str:
