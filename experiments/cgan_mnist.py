@@ -11,6 +11,10 @@ were asked for.
 
 import neuralmon as nm
 
+PUBLISHED = nm.Published(
+    metric="largest_deviation", value=0.2, source="a target set before the training, not a published figure"
+)
+
 
 def experiment() -> nm.Experiment:
     return nm.Experiment(

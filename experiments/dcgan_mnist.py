@@ -7,6 +7,12 @@ Not measured yet.
 
 import neuralmon as nm
 
+PUBLISHED = nm.Published(
+    metric="frechet_distance",
+    value=3.9,
+    source="a target set before the training, not a published figure: five times that of the real test digits",
+)
+
 
 def experiment() -> nm.Experiment:
     return nm.Experiment(

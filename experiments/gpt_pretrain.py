@@ -7,6 +7,8 @@ Perplexity of a token 118.0 on the test part and 111.2 on validation (seed 0); <
 
 import neuralmon as nm
 
+PUBLISHED = nm.Published(metric="perplexity")
+
 
 def experiment() -> nm.Experiment:
     return nm.Experiment(

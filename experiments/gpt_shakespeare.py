@@ -8,6 +8,10 @@ Not measured yet.
 
 import neuralmon as nm
 
+PUBLISHED = nm.Published(
+    metric="loss", value=1.6, source="a target set before the training, not a published figure, for the validation loss"
+)
+
 
 def experiment() -> nm.Experiment:
     return nm.Experiment(

@@ -14,6 +14,10 @@ validation 87.26 % (seed 0 alone), by which the average was chosen. A longer one
 
 import neuralmon as nm
 
+PUBLISHED = nm.Published(
+    metric="accuracy", value=0.8724, source="scikit-learn 1.9.1's Perceptron on the same images, measured here"
+)
+
 
 def experiment() -> nm.Experiment:
     return nm.Experiment(

@@ -10,6 +10,8 @@ Topin 2018), and what is tested is the running average of the parameters.
 
 import neuralmon as nm
 
+PUBLISHED = nm.Published(metric="accuracy", value=0.9125, source="He et al. 2016, table 6: ResNet-20, 8.75 % errors")
+
 
 def experiment() -> nm.Experiment:
     return nm.Experiment(

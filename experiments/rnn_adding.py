@@ -8,6 +8,8 @@ Mean squared error on the test 0.158, on validation 0.157 (one run, seed 0), whe
 
 import neuralmon as nm
 
+PUBLISHED = nm.Published(metric="mse")
+
 
 def experiment() -> nm.Experiment:
     return nm.Experiment(

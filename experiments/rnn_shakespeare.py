@@ -11,6 +11,8 @@ Not measured yet.
 
 import neuralmon as nm
 
+PUBLISHED = nm.Published(metric="bits_per_character")
+
 
 def experiment() -> nm.Experiment:
     return nm.Experiment(

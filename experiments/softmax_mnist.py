@@ -10,6 +10,10 @@ Test accuracy 92.59 % +- 0.04 (mean and standard deviation of these 5 seeds: 92.
 
 import neuralmon as nm
 
+PUBLISHED = nm.Published(
+    metric="accuracy", value=0.88, source="LeCun et al. 1998, fig. 9: linear classifier, 12.0 % errors"
+)
+
 
 def experiment() -> nm.Experiment:
     return nm.Experiment(

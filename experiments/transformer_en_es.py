@@ -8,6 +8,8 @@ Not measured yet.
 
 import neuralmon as nm
 
+PUBLISHED = nm.Published(metric="bleu")
+
 
 def experiment() -> nm.Experiment:
     return nm.Experiment(

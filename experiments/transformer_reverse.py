@@ -7,6 +7,10 @@ Not measured yet.
 
 import neuralmon as nm
 
+PUBLISHED = nm.Published(
+    metric="exact_match", value=1.0, source="a target set before the training, not a published figure"
+)
+
 
 def experiment() -> nm.Experiment:
     return nm.Experiment(
