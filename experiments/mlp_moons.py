@@ -6,7 +6,10 @@
 
 Test accuracy 97.60 % +- 0.22 (mean and standard deviation of these 5 seeds: 97.5 97.5 97.5 98.0 97.5; 200 points),
 validation 96.80 % +- 0.27; 20 epochs, 4 s a run on 2 CPU cores. Widths and learning rate were chosen on the validation
-split. With noise of 0.2 the moons overlap, so that no network gets all points right.
+split. With noise of 0.2 the moons overlap, so that no network gets all points right. Its regions beside a perceptron's:
+
+    python launch.py --experiment=perceptron_moons --workdir=runs/perceptron_moons
+    python -m neuralmon.reports.regions runs/perceptron_moons runs/mlp_moons/seed0 --output=moons.png
 """
 
 import neuralmon as nm

@@ -27,6 +27,8 @@ __all__ = ["FIGURES", "Drawing", "decision_grid", "drawable", "figure"]
 # The file of this room that draws each figure; it is read, and matplotlib with it, when the first one is drawn.
 FIGURES = {
     "attention": "attention",
+    "by_length": "lengths",
+    "contexts": "contexts",
     "data": "examples",
     "learning_curves": "curves",
     "confusion_matrix": "classes",
@@ -36,6 +38,7 @@ FIGURES = {
     "first_layer_filters": "filters",
     "forecast": "forecast",
     "decision_regions": "regions",
+    "compared_regions": "regions",
     "samples": "samples",
     "comparison": "comparison",
 }

@@ -1,7 +1,8 @@
 """A true context among noise."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -10,9 +11,15 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from neuralmon.data import Batch, Spec
+from neuralmon.data.text.reading import read_text
+from neuralmon.errors import RequestError
 from neuralmon.tasks.shapes import output_shape, said
 from neuralmon.tasks.sums import mean, weighted_sum
 from neuralmon.tasks.task import Sums
+from neuralmon.tasks.trained import Findings, Trained
+from neuralmon.tasks.word_vectors import WordVectors
+
+_NEAREST = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +32,12 @@ class NegativeSampling:
 
     Source: Mikolov et al., "Distributed Representations of Words and Phrases and their Compositionality",
     arXiv:1310.4546, eq. 4, which is maximised there. Where all logits are 0 the loss is (1 + k) log 2.
+
+    Attributes:
+      neighbours_of: words whose nearest words are listed after training, in the run's `samples/`.
     """
+
+    neighbours_of: tuple[str, ...] = ()
 
     def num_outputs(self, spec: Spec) -> int | None:
         """See `Task.num_outputs`."""
@@ -60,6 +72,38 @@ class NegativeSampling:
             return f"NegativeSampling needs {what}; the model's are {said(outputs)}"
         return None
 
+    def study(self, trained: Trained, split: str) -> Findings:
+        """Returns a list of `neighbours_of` with the words that are nearest to each."""
+        if not self.neighbours_of:
+            return Findings()
+        vectors = WordVectors.of(trained)
+        width = max(map(len, self.neighbours_of))
+        known = {word: _listed(vectors, word) for word in self.neighbours_of if word in vectors.words}
+        lines = [f"{word:<{width}}  {known.get(word, '(too rare to have a vector)')}\n" for word in self.neighbours_of]
+        return Findings(texts={"neighbours": "".join(lines)})
+
+    def answers(self, trained: Trained, path: str) -> Sequence[dict[str, Any]] | None:
+        """Returns the nearest words of each word in a file, and the cosine of the nearest one.
+
+        Raises:
+          RequestError: the file cannot be read, or has a word that has no vector.
+        """
+        if not hasattr(trained.dataset, "words"):
+            return None
+        vectors, rows = WordVectors.of(trained), []
+        for number, line in enumerate(read_text(path, "--input").splitlines(), 1):
+            for word in line.lower().split():
+                try:
+                    found = vectors.nearest(word, _NEAREST)
+                except RequestError as error:
+                    raise RequestError(f"{Path(path)}, line {number}: {error}") from None
+                rows.append({"input": word, "nearest": [near for near, _ in found], "cosine": found[0][1]})
+        return rows
+
     def monitor(self) -> tuple[str, Literal["max", "min"]]:
         """See `Task.monitor`."""
         return "loss", "min"
+
+
+def _listed(vectors: WordVectors, word: str) -> str:
+    return ", ".join(near for near, _ in vectors.nearest(word, _NEAREST))

@@ -10,8 +10,8 @@ import pytest
 import neuralmon as nm
 from neuralmon.errors import RequestError
 from neuralmon.models import SkipGram
-from neuralmon.reports.word_vectors import WordVectors
 from neuralmon.tasks import NegativeSampling
+from neuralmon.tasks.word_vectors import WordVectors
 
 INPUTS = {"center": np.array([2, 0], np.int32), "contexts": np.array([[1, 3, 3], [0, 2, 1]], np.int32)}
 
@@ -112,7 +112,7 @@ def test_a_run_learns_and_has_word_vectors(tmp_path):
     result = nm.train(experiment, tmp_path / "run")
     # Where nothing is known yet it is 6 log 2.
     assert result.metrics["validation"]["loss"] < 6 * np.log(2) - 0.3
-    vectors = WordVectors.of(nm.load_run(tmp_path / "run"))
+    vectors = WordVectors.of(nm.load_run(tmp_path / "run").trained)
     assert vectors.words == dataset.words
     np.testing.assert_array_equal(vectors.vectors, result.state.params["embedding"])
     assert len(vectors.nearest("thou", 3)) == 3
@@ -120,8 +120,7 @@ def test_a_run_learns_and_has_word_vectors(tmp_path):
 
 def test_only_runs_of_word_vectors_have_them():
     def run(dataset, **params):
-        parts = {"experiment": types.SimpleNamespace(dataset=dataset), "state": types.SimpleNamespace(params=params)}
-        return types.SimpleNamespace(**parts)
+        return types.SimpleNamespace(dataset=dataset, variables={"params": params})
 
     words = types.SimpleNamespace(words=("a", "b"))
     assert WordVectors.of(run(words, embedding=np.eye(2))).nearest("a") == [("b", 0.0)]

@@ -5,16 +5,15 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from neuralmon.errors import RequestError
-from neuralmon.names import did_you_mean
-from neuralmon.training import Result
+from neuralmon.errors import RequestError, did_you_mean
+from neuralmon.tasks.trained import Trained
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class WordVectors:
     """Words and their vectors.
 
-        vectors = WordVectors.of(nm.load_run("runs/skipgram_shakespeare"))
+        vectors = WordVectors.of(nm.load_run("runs/skipgram_shakespeare").trained)
         vectors.nearest("king")
         vectors.analogy("king", "queen", "he")
 
@@ -27,9 +26,13 @@ class WordVectors:
     vectors: np.ndarray
 
     @classmethod
-    def of(cls, result: Result) -> "WordVectors":
-        """Returns the vectors of a trained `SkipGram`, with the words of its dataset."""
-        words, params = getattr(result.experiment.dataset, "words", None), result.state.params
+    def of(cls, trained: Trained) -> "WordVectors":
+        """Returns the vectors of a trained `SkipGram`, with the words of its dataset.
+
+        Raises:
+          RequestError: it is no such model, or its data has no words.
+        """
+        words, params = getattr(trained.dataset, "words", None), trained.variables["params"]
         if words is None or "embedding" not in params:
             raise RequestError("word vectors need a run of a SkipGram on a dataset of words")
         vectors = np.asarray(params["embedding"])
