@@ -21,6 +21,7 @@ from neuralmon.data.mnist import Mnist
 from neuralmon.data.sequences.digit_strings import DigitStrings
 from neuralmon.data.sequences.generated import AddingProblem, CopyMemory
 from neuralmon.data.sequences.sequential_mnist import SequentialMnist
+from neuralmon.data.sequences.spelt_digits import SpeltDigits
 from neuralmon.data.splits import ChronologicalSplit, RandomSplit, Split
 from neuralmon.data.tables.arrays import Arrays
 from neuralmon.data.tables.csv_dataset import Csv
@@ -94,6 +95,7 @@ __all__ = [
     "ShakespeareWords",
     "Shift",
     "Spec",
+    "SpeltDigits",
     "Split",
     "Strings",
     "Sunspots",

@@ -24,6 +24,19 @@ def predictions(result: Result, path: str, form: str) -> str:
     Raises:
       RequestError: the dataset cannot read examples there.
     """
+    answers = getattr(result.experiment.task, "answers", None)
+    told = None if answers is None else answers(result.trained, path)
+    rows = _of_examples(result, path) if told is None else [_rounded(row) for row in told]
+    if not rows:
+        raise RequestError(f"--input={path}: there is nothing in it of which anything could be said")
+    if form == "json":
+        return json.dumps(rows, indent=1, ensure_ascii=False)
+    flat = [_flat(row, whole=form == "csv") for row in rows]
+    return _csv(flat) if form == "csv" else _table(flat)
+
+
+def _of_examples(result: Result, path: str) -> list[dict[str, Any]]:
+    """Returns a row of what the task predicts of each example in a file or folder."""
     dataset, spec = result.experiment.dataset, result.experiment.dataset.spec()
     read = getattr(dataset, "read_inputs", None) or partial(_read_arrays, shape=spec.features["inputs"].shape)
     names, inputs = read(path)
@@ -31,11 +44,10 @@ def predictions(result: Result, path: str, form: str) -> str:
         said = result.predict(inputs)
     except RequestError as error:
         raise RequestError(f"--input={path}: {error}") from None
-    rows = [_row(spec, {key: array[index] for key, array in said.items()}) for index in range(len(names))]
-    if form == "json":
-        return json.dumps([{"input": name, **row} for name, row in zip(names, rows, strict=True)], indent=1)
-    flat = [{"input": name, **_flat(row, whole=form == "csv")} for name, row in zip(names, rows, strict=True)]
-    return _csv(flat) if form == "csv" else _table(flat)
+    return [
+        {"input": name, **_row(spec, {key: array[index] for key, array in said.items()})}
+        for index, name in enumerate(names)
+    ]
 
 
 def _read_arrays(path: str, shape: tuple[int, ...]) -> tuple[list[str], np.ndarray]:
@@ -67,6 +79,10 @@ def _row(spec: Spec, said: Mapping[str, Any]) -> dict[str, Any]:
     return row
 
 
+def _rounded(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _plain(value) if isinstance(value, float) else value for key, value in row.items()}
+
+
 def _flat(row: Mapping[str, Any], whole: bool) -> dict[str, Any]:
     """Returns a row of single cells; of probabilities only the largest unless `whole`."""
     flat: dict[str, Any] = {}
@@ -96,6 +112,17 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
-    cells = [list(rows[0]), *([f"{v:.4f}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows)]
+    cells = [list(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join("  ".join(f"{c:<{w}}" for c, w in zip(line, widths, strict=True)).rstrip() for line in cells)
+
+
+def _cell(value: Any) -> str:
+    """Returns a value as it can be seen in a table: a line end as \\n, in quotes what begins or ends with a space."""
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    if value is None:
+        return "-"
+    text = str(value)
+    shown = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
+    return shown if text and text == text.strip(" ") else f"'{shown}'"

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from neuralmon.tasks.classification import softmax_cross_entropy
 from neuralmon.tasks.shapes import output_shape, said, target_shape
 from neuralmon.tasks.sums import mean
 from neuralmon.tasks.task import Sums
+from neuralmon.tasks.text_reading import expectations
 from neuralmon.tasks.text_sampling import attention_figure, cannot_write, sample_text, write
 from neuralmon.tasks.trained import Findings, Trained
 
@@ -108,6 +109,11 @@ class LanguageModel:
             figures={"attention": partial(attention_figure, trained, split)} if gpt else {},
             texts={"sample": partial(sample_text, trained)},
         )
+
+    def answers(self, trained: Trained, path: str) -> Iterable[dict[str, Any]] | None:
+        """Returns what is expected behind each token of a text file (see `neuralmon.tasks.text_reading`)."""
+        readable = all(hasattr(trained.dataset, name) for name in ("vocabulary", "read_inputs"))
+        return expectations(trained, path) if readable else None
 
     def sample(self, trained: Trained, request: SampleRequest) -> Iterator[str]:
         """Yields texts as they are written (see `neuralmon.tasks.text_sampling.write`)."""

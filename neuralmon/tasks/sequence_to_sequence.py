@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import jax
@@ -9,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from neuralmon.data import Batch, Spec
+from neuralmon.errors import RequestError
 from neuralmon.fields import FractionNumber, NonNegativeInt, PositiveInt, Range
 from neuralmon.sampling import SampleRequest
 from neuralmon.tasks.language_model import LanguageModel
@@ -90,14 +92,16 @@ class SequenceToSequence:
     def study(self, trained: Trained, split: str) -> Findings:
         """Returns how good what the model writes about a split is, and some of it.
 
-        The data has to have `texts(split)`, `encode_sources(texts)` and `vocabulary`, as `nm.data.Parallel` has them;
-        of other data nothing is found. With `longer_texts()` a table says how many texts of each length are right.
+        The data has to have `texts(split)`, `encode_sources(sources)` and `vocabulary`, as `nm.data.Parallel` has them
+        for texts and `nm.data.SpeltDigits` for images; of other data nothing is found. With `longer_texts()` a table
+        and a figure say how many texts of each length are right.
         """
         dataset: Any = trained.dataset
         if not hasattr(dataset, "texts"):
             return Findings()
         sources, references = dataset.texts(split)
         written = self._written(trained, sources)
+        figures: dict[str, Any] = {}
         right = [own == reference for own, reference in zip(written, references, strict=True)]
         metrics: dict[str, Any] = {"exact_match": float(np.mean(right))}
         head = f"{split}: {metrics['exact_match']:.1%} of {len(right):,} exactly as the target"
@@ -107,21 +111,48 @@ class SequenceToSequence:
         if split == "test" and hasattr(dataset, "longer_texts"):
             longer, answers = dataset.longer_texts()
             right += [own == answer for own, answer in zip(self._written(trained, longer), answers, strict=True)]
-            metrics["exact_match_by_length"] = _by_length([len(text) for text in (*sources, *longer)], right)
+            table = metrics["exact_match_by_length"] = _by_length([len(text) for text in (*sources, *longer)], right)
+            drawn = {"lengths": [int(n) for n in table], "exact": [row["exact_match"] for row in table.values()]}
+            figures["by_length"] = "by_length", {**drawn, "longest_trained": max(map(len, sources))}
         shown = list(zip(sources, references, written, strict=True))[:_SHOWN]
-        texts = [f"source   {source}\ntarget   {target}\nwritten  {own}\n" for source, target, own in shown]
-        figure = attention_figure(trained, sources[:_SHOWN], written)
-        found = {} if figure is None else {"cross_attention": ("attention", figure)}
-        return Findings(metrics, found, {f"written_{split}": "\n".join([head, "", *texts])})
+        texts = [f"target   {target}\nwritten  {own}\n" for _, target, own in shown]
+        if isinstance(sources[0], str):
+            texts = [f"source   {source}\n{text}" for (source, *_), text in zip(shown, texts, strict=True)]
+            figure = attention_figure(trained, sources[:_SHOWN], written)
+            figures |= {} if figure is None else {"cross_attention": ("attention", figure)}
+        else:
+            figures["written"] = (
+                "data",
+                {
+                    "inputs": sources[:_SHOWN],
+                    "labels": [own if own == target else f"{own} ({target})" for _, target, own in shown],
+                    "title": f"What is written about images of {split}; in brackets what should be",
+                },
+            )
+        return Findings(metrics, figures, {f"written_{split}": "\n".join([head, "", *texts])})
 
     def sample(self, trained: Trained, request: SampleRequest) -> Iterator[str]:
-        """Yields what the model writes about each line of `request.input`, a text or a file, in a line of its own."""
+        """Yields what the model writes about each line, or each image, of `request.input`, in a line of its own."""
         request.only("input", "length", "beam_size", "length_penalty", what="a model that writes one text from another")
-        sources = read_sources(trained, request.input)
+        _, sources = read_sources(trained, request.input)
         options = request.beam_size, request.length_penalty, request.length
         for start in range(0, len(sources), _AT_ONCE):
             for line in write(trained, sources[start : start + _AT_ONCE], *options):
                 yield f"{line}\n"
+
+    def answers(self, trained: Trained, path: str) -> list[dict[str, Any]] | None:
+        """Returns what the model writes about each line of a file, or each image of a folder, by the task's own search.
+
+        Raises:
+          RequestError: there is no such file, or something in it that the model does not know.
+        """
+        if not hasattr(trained.dataset, "encode_sources"):
+            return None
+        if not Path(path).expanduser().exists():
+            raise RequestError(f"--input={path}: there is no such file; --mode=sample takes a text as well")
+        names, sources = read_sources(trained, path)
+        written = write(trained, sources, self.beam_size, self.length_penalty)
+        return [{"input": name, "written": text} for name, text in zip(names, written, strict=True)]
 
     def _written(self, trained: Trained, texts: Sequence[str]) -> list[str]:
         dataset: Any = trained.dataset

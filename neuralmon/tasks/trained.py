@@ -6,6 +6,9 @@ A task may have any of these methods beside those of `Task`:
   targets, such as the BLEU of translations, forecasts that go on from themselves, or how far samples are from
   real images;
 - `glimpse(trained) -> Findings`: the same for what one wants to see at each evaluation while the model trains;
+- `answers(trained, path) -> rows | None`: `--mode=predict --input=path`, where what `predict` says of an example would
+  tell a person nothing: a dict of texts and numbers for each row that is printed, the first of them "input"; None: of
+  this data nothing else can be said;
 - `sample(trained, request) -> Iterator[str]`: `--mode=sample`; pieces of text that are printed as they come. Pictures
   go to `request.output`, and what is said is where they are.
 """

@@ -27,10 +27,11 @@ def write(
 
     Args:
       trained: a model that `nm.models.translate` takes, and its data, with a `vocabulary`.
-      sources: tokens of each source.
+      sources: tokens of each source, or images of one size.
       beam_size: see `nm.models.beam_search`.
       length_penalty: see `nm.models.beam_search`.
-      max_length: most tokens that are written about one; None: half as many again as the longest source has, and 8.
+      max_length: most tokens that are written about one; None: half as many again as the longest source has, and 8;
+        of images as many as a target of the data has.
     """
     dataset: Any = trained.dataset
     vocabulary, limit = dataset.vocabulary, _limit(trained.model)
@@ -39,14 +40,15 @@ def write(
     texts = [""] * len(sources)
     for start in range(0, len(order), _BATCH):
         rows = order[start : start + _BATCH].tolist()
-        longest = max(len(sources[row]) for row in rows)
-        width = min(-(-longest // _WIDTH) * _WIDTH, limit or longest + _WIDTH)
         # The last batch is filled up: another size would be compiled again.
-        size = len(rows) if len(order) <= _BATCH else _BATCH
-        batch = np.zeros((size, width), np.int32)
-        for place, row in enumerate(np.resize(rows, size).tolist()):
-            batch[place, : len(sources[row])] = sources[row]
-        most = min(max_length or width * 3 // 2 + 8, limit or 2**31)
+        some = [sources[row] for row in np.resize(rows, len(rows) if len(order) <= _BATCH else _BATCH)]
+        if some[0].ndim == 1:
+            batch = _padded(some, limit)
+            most = max_length or batch.shape[1] * 3 // 2 + 8
+        else:
+            batch = np.stack(some)
+            most = max_length or dataset.spec().features["targets"].shape[0]
+        most = min(most, limit or 2**31)
         ends = vocabulary.begin_id, vocabulary.end_id
         tokens, _ = translate(trained.model, trained.variables, batch, *ends, most, beam_size, length_penalty)
         for row, own in zip(rows, jax.device_get(tokens), strict=False):
@@ -54,8 +56,10 @@ def write(
     return texts
 
 
-def read_sources(trained: Trained, given: str | None) -> list[np.ndarray]:
-    """Returns the tokens of each line of a text or a file.
+def read_sources(trained: Trained, given: str | None) -> tuple[list[str], Sequence[np.ndarray]]:
+    """Returns what is to be written about, as a person names it and as the model reads it.
+
+    These are the lines of a text or a file; where the data is made of images, those of a file or folder.
 
     Raises:
       RequestError: there is none, or a line has something in it that the model does not know.
@@ -63,8 +67,12 @@ def read_sources(trained: Trained, given: str | None) -> list[np.ndarray]:
     if given is None:
         raise RequestError("--mode=sample needs something to write about: --input=TEXT_OR_FILE")
     dataset: Any = trained.dataset
+    if hasattr(dataset, "read_inputs"):
+        names, inputs = dataset.read_inputs(given)
+        return list(names), dataset.encode_sources(inputs)
+    lines = list(read_lines(given))
     limit, sources = _limit(trained.model), []
-    for number, line in enumerate(read_lines(given), start=1):
+    for number, line in enumerate(lines, start=1):
         try:
             [tokens] = dataset.encode_sources([line])
         except RequestError as error:
@@ -73,7 +81,16 @@ def read_sources(trained: Trained, given: str | None) -> list[np.ndarray]:
             what = f"{len(tokens)} tokens are more than the {limit} places that the model has learnt"
             raise RequestError(f"--input, line {number}: {what}; shorten it")
         sources.append(tokens)
-    return sources
+    return lines, sources
+
+
+def _padded(sources: Sequence[np.ndarray], limit: int | None) -> np.ndarray:
+    """Returns tokens (sources, width); `limit` is the most that the model can read."""
+    longest = max(map(len, sources))
+    batch = np.zeros((len(sources), min(-(-longest // _WIDTH) * _WIDTH, limit or longest + _WIDTH)), np.int32)
+    for row, tokens in zip(batch, sources, strict=True):
+        row[: len(tokens)] = tokens
+    return batch
 
 
 def bleu(written: Sequence[str], references: Sequence[str]) -> tuple[float, str]:

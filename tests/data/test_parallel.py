@@ -94,8 +94,6 @@ def test_without_targets_there_is_the_beginning(tmp_path):
     dataset = ParallelText(**files(tmp_path), tokenizer=Characters(), pack=30).resolve()
     prepared = dataset.prepare(None, {"inputs": dataset.load()["test"]["inputs"][:1]}, False)
     assert prepared["inputs"]["target"].tolist() == [[1]] == prepared["inputs"]["target_segments"].tolist()
-    with pytest.raises(RequestError, match=r"--mode=sample --input=new\.txt"):
-        dataset.read_inputs("new.txt")
 
 
 def test_packing_wastes_little_and_overfills_nothing():

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from neuralmon.data import AddingProblem, CopyMemory, DigitStrings, Mnist, SequentialMnist, Shift
+from neuralmon.data import AddingProblem, CopyMemory, DigitStrings, Mnist, SequentialMnist, Shift, SpeltDigits
 from neuralmon.errors import RequestError
 
 SMALL = {"train_size": 300, "validation_size": 40, "test_size": 60}
@@ -109,6 +109,23 @@ def test_strings_are_made_of_the_digits_of_their_split(mnist):
             assert mnist[split]["targets"][place] == target[0]
     # Neighbours may overlap, but neither is lost: two digits have the pixels of both.
     assert images.any(axis=(0, 1)).sum() > 70
+
+
+def test_digits_are_spelt_letter_by_letter():
+    numbers, words = DigitStrings(max_length=3, **SMALL), SpeltDigits(max_length=3, **SMALL).resolve()
+    digits, spelt = numbers.resolve().load()["test"], words.load()["test"]
+    np.testing.assert_array_equal(spelt["inputs"], digits["inputs"])
+    names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    expected = [" ".join(names[digit] for digit in row if digit >= 0) for row in digits["targets"]]
+    assert [words.vocabulary.decode(row) for row in spelt["targets"]] == expected == words.texts("test")[1]
+    batch = words.prepare(None, {**spelt, "weights": np.ones(len(expected))}, False)
+    target = np.asarray(batch["inputs"]["target"])
+    assert (target[:, 0] == words.vocabulary.begin_id).all()
+    np.testing.assert_array_equal(target[:, 1:], spelt["targets"][:, :-1])
+    np.testing.assert_allclose(batch["inputs"]["images"], words.encode_sources(spelt["inputs"]), atol=1e-6)
+    assert ((spelt["targets"] == words.vocabulary.end_id).sum(axis=1) == 1).all()
+    alone = words.prepare(None, {"inputs": spelt["inputs"][:2]}, False)["inputs"]["target"]
+    assert alone.tolist() == [[words.vocabulary.begin_id]] * 2
 
 
 def test_a_problem_too_short_is_refused():

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from neuralmon import process
+from neuralmon.catalog import load_experiment
 from neuralmon.cli import main
 from neuralmon.data import Facts, Mnist
 from neuralmon.data.text import passages, shakespeare, verses, words
@@ -46,6 +47,10 @@ _SMALLER: dict[str, tuple[str, ...]] = {
     "gpt_pretrain": (*_TEXT, *_GPT, "--model.context_length=16", "--dataset.tokenizer.vocab_size=100"),
     "gpt_shakespeare": (*_TEXT, *_GPT),
     "gru_mnist": ("--model.hidden=8",),
+    "image_to_text": (
+        *(*_DRAWN, "--model.num_layers=1", "--model.num_heads=1", "--model.width=8", "--model.feedforward_dim=8"),
+        *("--dataset.max_length=1", "--model.encoder='Sequential((Conv(4, (3, 3), strides=(4, 4)),))'"),
+    ),
     "lenet5_mnist": (),
     "lstm_adding": (*_DRAWN, "--dataset.length=10", "--model.hidden=8"),
     "lstm_mnist": ("--model.hidden=8",),
@@ -170,6 +175,8 @@ def test_it_runs(name: str, data: dict[str, str], tmp_path: Path) -> None:
     outcome = json.loads((tmp_path / "run" / "result.json").read_text())
     assert outcome["step"] == 4
     assert all(metrics["loss"] > 0 for metrics in outcome["metrics"].values())
+    published = getattr(load_experiment(name).names.module, "PUBLISHED", None)
+    assert published is None or published.metric in outcome["metrics"]["test"]
 
 
 @pytest.mark.parametrize("name", _SMALLER)

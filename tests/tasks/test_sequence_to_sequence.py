@@ -95,6 +95,8 @@ def test_a_study_says_what_is_right_and_by_length():
     table = found.metrics["exact_match_by_length"]
     assert set(table) >= {"10", "11", "12"} and sum(row["texts"] for row in table.values()) == 140
     assert all(row["exact_match"] == 1.0 for row in table.values())
+    name, drawn = found.figures["by_length"]
+    assert name == "by_length" and drawn["longest_trained"] == 9 and drawn["lengths"][-1] == 12
     lines = found.texts["written_test"].splitlines()
     assert lines[0] == "test: 100.0% of 70 exactly as the target"
     source = own.dataset.texts("test")[0][0]
@@ -117,6 +119,54 @@ def test_lines_are_translated_one_by_one(tmp_path):
     path = tmp_path / "lines.txt"
     path.write_text("fed\nab\nc\n")
     assert list(task.sample(own, SampleRequest(input=str(path), beam_size=2))) == ["fed\n", "ab\n", "c\n"]
+
+
+def test_a_file_is_predicted_line_by_line(tmp_path):
+    path = tmp_path / "lines.txt"
+    path.write_text("fed\nab\n")
+    rows = SequenceToSequence().answers(trained(), str(path))
+    assert rows == [{"input": "fed", "written": "fed"}, {"input": "ab", "written": "ab"}]
+    with pytest.raises(RequestError, match="--input=fed: there is no such file; --mode=sample takes a text"):
+        SequenceToSequence().answers(trained(), "fed")
+
+
+class Reader(nn.Module):
+    """Writes the text whose number the image's first pixel is."""
+
+    texts: tuple[tuple[int, ...], ...]
+    vocab_size: int
+
+    @nn.nowrap
+    def empty_cache(self, batch_size, max_length):
+        return (KeyValueCache.empty(batch_size, max_length, 1, 1),)
+
+    def memorize(self, images):
+        return images[:, 0, 0, 0], None
+
+    def decode(self, tokens, memory, mask, cache, train=False):
+        number = jnp.round((memory * 0.3081 + 0.1307) * 255).astype(int)
+        token = jnp.asarray(self.texts)[number, cache[0].lengths][:, None]
+        cache = tuple(dataclasses.replace(own, lengths=own.lengths + 1) for own in cache)
+        return 10.0 * jax.nn.one_hot(token, self.vocab_size), cache
+
+
+def test_of_images_texts_are_written(tmp_path):
+    dataset = nm.data.SpeltDigits(max_length=1, train_size=2, validation_size=0, test_size=80).resolve()
+    targets = dataset.load()["test"]["targets"]
+    own = Trained(Reader(tuple(map(tuple, targets.tolist())), dataset.vocabulary.size), {}, dataset, lambda *_: {})
+    images = np.zeros((80, 28, 28, 1), np.uint8)
+    images[:, 0, 0, 0] = np.arange(80)
+    _, references = dataset.texts("test")
+    assert write(own, dataset.encode_sources(images), 1, 0.6) == references
+    np.save(tmp_path / "images.npy", images[3:5])
+    rows = SequenceToSequence(beam_size=1).answers(own, str(tmp_path / "images.npy"))
+    assert [row["written"] for row in rows] == references[3:5]
+    found = SequenceToSequence(beam_size=1, bleu=False).study(own, "test")
+    first = references[0]  # of real digits, whose first pixel is black
+    labels = [first if first == reference else f"{first} ({reference})" for reference in references]
+    assert found.figures["written"][1]["labels"] == labels
+    assert found.metrics["exact_match"] == np.mean([first == reference for reference in references])
+    assert "source" not in found.texts["written_test"]
 
 
 @pytest.mark.parametrize(
@@ -153,6 +203,6 @@ def test_a_figure_shows_where_the_last_block_looks_for_each_token():
 def test_learned_positions_have_an_end():
     own = trained()
     own = dataclasses.replace(own, model=own.model.clone(positions="learned", max_length=6))
-    assert write(own, read_sources(own, "abcde"), 1, 0.6) == ["abcde"]
+    assert write(own, read_sources(own, "abcde")[1], 1, 0.6) == ["abcde"]
     with pytest.raises(RequestError, match="line 1: 7 tokens are more than the 6 places"):
         read_sources(own, "abcdef")

@@ -5,7 +5,7 @@ import dataclasses
 import hashlib
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, NoReturn, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -179,10 +179,6 @@ class Parallel(abc.ABC):
             inputs["target_segments"] = _segments(targets, end)
         prepared: dict[str, Any] = {**batch, "inputs": inputs}
         return prepared
-
-    def read_inputs(self, path: str) -> NoReturn:
-        """Says that what is written about new sources are samples, not predictions."""
-        raise RequestError(f"a sequence is written token by token: --mode=sample --input={path}")
 
     def _resolved(self) -> ParallelFacts:
         return self.facts or self.resolve().facts  # type: ignore[return-value]
