@@ -56,12 +56,15 @@ def lax_convolve(x, k, strides=(1, 1), padding="SAME", lhs_dilation=None, rhs_di
 def test_values_and_gradients_are_those_of_numpy(case, native, monkeypatch):
     monkeypatch.setenv("NEURALMON_NATIVE", native)  # read when a program is lowered: each case is one of its own
     x, k, window = draw(*case[0]), draw(*case[1]), case[2:]
-    x64, k64 = np.asarray(x, np.float64), np.asarray(k, np.float64)
-    jax.clear_caches()
-    outputs, pullback = jax.vjp(lambda x, k: convolve(x, k, *window), x, k)
-    g = draw(*outputs.shape, seed=1)
-    expected = numpy_convolve(x64, k64, np.asarray(g, np.float64), *window)
-    for ours, numpys in zip((outputs, *pullback(g)), expected, strict=True):
+    g = draw(*jax.eval_shape(lambda x, k: convolve(x, k, *window), x, k).shape, seed=1)
+    expected = numpy_convolve(*(np.asarray(array, np.float64) for array in (x, k, g)), *window)
+
+    @jax.jit
+    def run(x, k, g):
+        outputs, pullback = jax.vjp(lambda x, k: convolve(x, k, *window), x, k)
+        return outputs, *pullback(g)
+
+    for ours, numpys in zip(run(x, k, g), expected, strict=True):
         np.testing.assert_allclose(ours, numpys, rtol=1e-4, atol=1e-4)
 
 
@@ -96,8 +99,8 @@ def test_bfloat16_loses_no_more_than_its_own_rounding(channels):
 def test_vmap_is_a_loop(channels, axes):
     x, k = draw(3, 2, 6, 6, channels), draw(3, 3, 3, channels, 4)
     xs, ks = (v if a == 0 else v[0] for v, a in zip((x, k), axes, strict=True))
-    gradient = jax.grad(lambda x, k: (convolve(x, k, (2, 2)) ** 2).sum(), argnums=(0, 1))
-    mapped = jax.vmap(gradient, in_axes=axes)(xs, ks)
+    gradient = jax.jit(jax.grad(lambda x, k: (convolve(x, k, (2, 2)) ** 2).sum(), argnums=(0, 1)))
+    mapped = jax.jit(jax.vmap(gradient, in_axes=axes))(xs, ks)
     for i in range(3):
         alone = gradient(*(v[i] if a == 0 else v for v, a in zip((xs, ks), axes, strict=True)))
         for m, a in zip(mapped, alone, strict=True):
@@ -110,7 +113,7 @@ def test_second_derivatives_are_those_of_lax(channels):
 
     def penalty(convolve):
         slope = jax.grad(lambda x, k: jnp.sin(convolve(x, k, (2, 1))).sum())
-        return jax.grad(lambda x, k: (slope(x, k) ** 2).sum(), argnums=(0, 1))(x, k)
+        return jax.jit(jax.grad(lambda x, k: (slope(x, k) ** 2).sum(), argnums=(0, 1)))(x, k)
 
     for ours, theirs in zip(penalty(convolve), penalty(lax_convolve), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
@@ -127,7 +130,7 @@ def test_remat_inside_scan_changes_nothing(channels):
         return (lax.scan(jax.checkpoint(body), x, length=3)[0] ** 2).sum()
 
     ours = jax.jit(jax.grad(functools.partial(loss, convolve=convolve)))(k)
-    theirs = jax.grad(functools.partial(loss, convolve=lax_convolve))(k)
+    theirs = jax.jit(jax.grad(functools.partial(loss, convolve=lax_convolve)))(k)
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
@@ -206,7 +209,10 @@ def test_forward_mode_is_that_of_lax():
         lambda f: jax.hessian(f, argnums=1)(x, k),
         lambda f: jax.jvp(jax.grad(f, argnums=(0, 1)), (x, k), directions),
     ):
-        ours, theirs = (derivative(functools.partial(loss, convolve=form)) for form in (convolve, lax_convolve))
+        ours, theirs = (
+            jax.jit(lambda form, of=derivative: of(functools.partial(loss, convolve=form)), static_argnums=0)(form)
+            for form in (convolve, lax_convolve)
+        )
         jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4), ours, theirs)
 
 

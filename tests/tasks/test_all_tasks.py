@@ -85,9 +85,14 @@ def rows_of(batch, rows):
     return {name: array[rows] for name, array in batch.items()}
 
 
+# Compiled once for all tests.
+METRICS = {name: jax.jit(task.metrics) for name, (task, *_) in TASKS.items()}
+LOSS = {name: jax.jit(task.loss) for name, (task, *_) in TASKS.items()}
+
+
 def evaluate(name, outputs, batch):
     task, spec, *_ = TASKS[name]
-    return task.report(jax.device_get(jax.jit(task.metrics)(outputs, batch)), spec)
+    return task.report(jax.device_get(METRICS[name](outputs, batch)), spec)
 
 
 def flat(report):
@@ -127,26 +132,25 @@ def test_however_the_data_is_cut_and_padded_the_report_is_the_same(name, batch_s
     task, spec, outputs, _ = TASKS[name]
     whole = flat(evaluate(name, outputs, batch_of(name)))
     totals = None
-    compiled = jax.jit(task.metrics)
     for start in range(0, SIZE, batch_size):
         positions = start + np.arange(batch_size)
         rows = np.minimum(positions, SIZE - 1)
         batch = {**rows_of(batch_of(name), rows), "weights": (positions < SIZE).astype(np.float32)}
-        sums = jax.device_get(compiled(outputs[rows], batch))
+        sums = jax.device_get(METRICS[name](outputs[rows], batch))
         totals = sums if totals is None else jax.tree.map(np.add, totals, sums)
     assert flat(task.report(totals, spec)) == pytest.approx(whole, rel=2e-6)
 
 
 @tasks
 def test_padding_counts_for_nothing_whatever_it_holds(name):
-    task, _, outputs, targets = TASKS[name]
+    _, _, outputs, targets = TASKS[name]
     weights = np.arange(SIZE) % 3 > 0
     column = weights.reshape(-1, *[1] * (outputs.ndim - 1))
     others = np.where(column, outputs, 1e4).astype(np.float32)
     other_targets = np.where(weights.reshape(-1, *[1] * (targets.ndim - 1)), targets, 1).astype(targets.dtype)
     batch = batch_of(name, weights)
-    compiled = jax.jit(task.metrics)
-    expected, sums = compiled(outputs, batch), compiled(others, {**batch, "targets": other_targets})
+    expected = METRICS[name](outputs, batch)
+    sums = METRICS[name](others, {**batch, "targets": other_targets})
     jax.tree.map(np.testing.assert_array_equal, sums, expected)
 
 
@@ -156,9 +160,8 @@ def test_fractional_weights_weigh_losses_and_metrics(name):
     task, spec, outputs, _ = TASKS[name]
     twice = np.concatenate([np.arange(SIZE), np.arange(0, SIZE, 2)])
     weights = np.where(np.arange(SIZE) % 2 == 0, 2.0, 1.0) / 1024
-    loss = jax.jit(task.loss)
-    (loss_sum, count), sums = loss(outputs, batch_of(name, weights))
-    (expected_sum, expected_count), expected = loss(outputs[twice], rows_of(batch_of(name), twice))
+    (loss_sum, count), sums = LOSS[name](outputs, batch_of(name, weights))
+    (expected_sum, expected_count), expected = LOSS[name](outputs[twice], rows_of(batch_of(name), twice))
     assert float(loss_sum / count) == pytest.approx(float(expected_sum / expected_count), rel=1e-5)
     reports = [task.report(jax.device_get(each), spec) for each in (sums, expected)]
     assert reports[0] == pytest.approx(reports[1], rel=1e-5)
@@ -167,7 +170,7 @@ def test_fractional_weights_weigh_losses_and_metrics(name):
 @tasks
 def test_training_metrics_are_the_evaluations(name):
     task, spec, outputs, _ = TASKS[name]
-    report = task.report(jax.device_get(jax.jit(task.loss)(outputs, batch_of(name))[1]), spec)
+    report = task.report(jax.device_get(LOSS[name](outputs, batch_of(name))[1]), spec)
     evaluation = evaluate(name, outputs, batch_of(name))
     assert all(isinstance(value, float) for value in report.values())
     assert report == pytest.approx({key: evaluation[key] for key in report}, rel=1e-5)
@@ -176,15 +179,14 @@ def test_training_metrics_are_the_evaluations(name):
 @tasks
 def test_nothing_is_not_a_good_result(name):
     task, spec, outputs, _ = TASKS[name]
-    sums = jax.device_get(task.loss(outputs, batch_of(name, np.zeros(SIZE)))[1])
+    sums = jax.device_get(LOSS[name](outputs, batch_of(name, np.zeros(SIZE)))[1])
     assert np.isnan(task.report(sums, spec)["loss"])
 
 
 @tasks
 def test_half_precision_outputs_lose_nothing_in_the_loss(name):
-    task, _, outputs, _ = TASKS[name]
-    half = jnp.asarray(outputs, jnp.bfloat16)
-    assert task.loss(half, batch_of(name))[0] == task.loss(half.astype(jnp.float32), batch_of(name))[0]
+    half = jnp.asarray(TASKS[name][2], jnp.bfloat16)
+    assert LOSS[name](half, batch_of(name))[0] == LOSS[name](half.astype(jnp.float32), batch_of(name))[0]
 
 
 @tasks
@@ -202,7 +204,7 @@ def test_numbers_may_be_traced(name):
         return dataclasses.replace(task, **numbers).metrics(outputs, batch_of(name))["loss"][0]
 
     given = {key: np.float32(value) for key, value in numbers.items()}
-    assert float(compiled(given)) == pytest.approx(float(task.loss(outputs, batch_of(name))[0][0]), rel=1e-5)
+    assert float(compiled(given)) == pytest.approx(float(LOSS[name](outputs, batch_of(name))[0][0]), rel=1e-5)
     others = [float(compiled({**given, key: np.float32(0.25)})) for key in numbers]
     if name not in ("regression", "regression of three"):
         assert all(other != float(compiled(given)) for other in others)
