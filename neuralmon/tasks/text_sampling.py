@@ -68,7 +68,9 @@ def attention_figure(trained: Trained, split: str) -> tuple[str, Mapping[str, An
     """Returns what the figure "attention" is drawn of: heads of a GPT's first and last block, reading a passage."""
     vocabulary, model = trained.dataset.vocabulary, trained.model  # type: ignore[attr-defined]
     tokens = np.asarray(trained.prepared(split, 1)["inputs"])[:1, :_PASSAGE]
-    weights = np.asarray(inspect(model, trained.variables, tokens)["layers/attention/attention_weights"])[:, 0]
+    path = "layers/attention/attention_weights"
+    seen = jax.jit(lambda variables: inspect(model, variables, tokens, path)[path])(trained.variables)
+    weights = np.asarray(seen)[:, 0]
     blocks = [0, len(weights) - 1] if len(weights) > 1 else [0]
     heads = range(min(weights.shape[1], _PANELS))
     labels = [vocabulary.label(token) for token in tokens[0]]

@@ -121,9 +121,9 @@ def attention_figure(trained: Trained, sources: Sequence[str], written: Sequence
     target = np.concatenate([np.array([vocabulary.begin_id], np.int32), tokens[:-1]])
     inputs = {"source": encoded[one][None], "target": target[None]}
     path = "decoder/layers_*/cross_attention/attention_weights"
-    seen = inspect(trained.model, trained.variables, inputs, path)
+    seen = jax.jit(lambda variables: inspect(trained.model, variables, inputs, path).arrays)(trained.variables)
     return {
-        "weights": np.asarray(list(seen.values())[-1][0]),
+        "weights": np.asarray(seen[-1][0]),
         "queries": [vocabulary.label(token) for token in tokens],
         "keys": [dataset.source_vocabulary.label(token) for token in encoded[one]],
         "title": "Each row is a token that is written, and where the last block looks in the source",

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from neuralmon import process
 from neuralmon.catalog import load_experiment
 from neuralmon.cli import main
 from neuralmon.data import Facts, Mnist
@@ -145,8 +144,6 @@ def _little_data() -> Iterator[None]:
                 if hasattr(function, "cache_clear"):
                     patch.setattr(module, name, functools.cache(function.__wrapped__))
         patch.setattr(program, "_programs", {})
-        # It would make this process a command, whose programs are kept for later launches.
-        patch.setattr(process, "configure", lambda devices=None: None)
         yield
 
 
