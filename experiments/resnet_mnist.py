@@ -17,10 +17,10 @@ PUBLISHED = nm.Published(
 def experiment() -> nm.Experiment:
     return nm.Experiment(
         dataset=nm.data.Mnist(augment=(nm.data.Shift(2), nm.data.Rotate(10))),
-        model=nm.models.ResNet((1, 1, 1), features=32),
+        model=nm.models.ResNet((1, 1, 1), features=16),
         task=nm.tasks.Classification(),
         optimizer=nm.optim.SGD(
             learning_rate=nm.optim.OneCycle(peak=0.2), momentum=0.9, nesterov=True, weight_decay=5e-4
         ),
-        training=nm.Training(batch_size=128, epochs=12),
+        training=nm.Training(batch_size=128, epochs=10),
     )
