@@ -1,8 +1,11 @@
 """A small Transformer learns to copy strings.
 
-    python launch.py --experiment=transformer_copy
+    python launch.py --experiment=transformer_copy --workdir=runs/transformer_copy
 
-Not measured yet.
+Of 1,000 test strings of 1 to 20 letters, none of which was in the training, 100 % are copied without a mistake, and of
+the validation's too (one run, seed 0). Longer strings than it has seen it does not copy: of 21 letters 47 % are right,
+of 22 letters 4 %, of 23 to 30 none. No other settings were tried. The machine was shared and the run was resumed
+several times, so its time says nothing.
 """
 
 import neuralmon as nm

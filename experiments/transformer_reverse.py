@@ -1,8 +1,11 @@
 """A small Transformer learns to write strings from their end to their beginning.
 
-    python launch.py --experiment=transformer_reverse
+    python launch.py --experiment=transformer_reverse --workdir=runs/transformer_reverse
 
-Not measured yet.
+Of 1,000 test strings of 1 to 20 letters, none of which was in the training, 100 % are written without a mistake, and of
+the validation's too (one run, seed 0). Longer strings than it has seen it does not reverse: of 21 letters 9 % are
+right, of 22 to 30 none. No other settings were tried. The machine was shared and the run was resumed several times, so
+its time says nothing.
 """
 
 import neuralmon as nm
