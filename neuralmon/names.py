@@ -8,7 +8,6 @@ import dataclasses
 import functools
 import importlib
 import inspect
-import itertools
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -49,9 +48,14 @@ def field_names(cls: type) -> tuple[str, ...]:
 def annotations(cls: type) -> dict[str, Any]:
     """Returns the annotation of each of the `field_names`; Any where the file does not import what it names."""
     try:
-        hints = typing.get_type_hints(cls, include_extras=True)
+        return _annotations(cls)
     except (NameError, TypeError, AttributeError):
-        hints = {}
+        return dict.fromkeys(field_names(cls), Any)
+
+
+@functools.lru_cache(maxsize=1024)
+def _annotations(cls: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(cls, include_extras=True)
     return {name: hints.get(name, Any) for name in field_names(cls)}
 
 
@@ -95,17 +99,19 @@ class Names:
             place, _, last = name.rpartition(".")
             if place not in _LIBRARIES or (place in _FUNCTION_MODULES and not isinstance(member, type)):
                 self._short.append((last, member))
+        # What the file imports from neuralmon is neuralmon's: a record of it is read without the file.
+        every = [*_shared().items(), *self._public.items()]
+        self._by_identity = {id(member): name for name, member in reversed(every)}
+        self._constants = [pair for pair in every if _is_constant(pair[1])]
 
     def of_value(self, value: Any) -> str | None:
         """Returns the public name of a function, a class, or a constant such as he_normal; None where there is none."""
         if isinstance(value, nn.Module):
             return None
-        constant = dataclasses.is_dataclass(value)
-        # What the file imports from neuralmon is neuralmon's: a record of it is read without the file.
-        for name, member in itertools.chain(_shared().items(), self._public.items()):
-            if member is value or (constant and type(member) is type(value) and member == value):
-                return name
-        return None
+        if not _is_constant(value):
+            return self._by_identity.get(id(value))
+        same_type = ((name, member) for name, member in self._constants if type(member) is type(value))
+        return next((name for name, member in same_type if member is value or member == value), None)
 
     def find(self, name: str, kind: Any, called: bool = False) -> Any:
         """Returns what is called `name`, a class if `called`, and fits the annotation `kind`; else RequestError."""
@@ -135,6 +141,10 @@ class Names:
         # Of published networks there are dozens.
         names += values if len(values) <= 12 else [f"and {len(values)} ready ones such as {values[-1]}"]
         return f"; there are {', '.join(names)}" if names else ""
+
+
+def _is_constant(value: Any) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
 def _members(module: types.ModuleType) -> dict[str, Any]:

@@ -230,14 +230,14 @@ def test_the_file_is_read_again_when_it_has_changed(tmp_path: Path) -> None:
      "MLP.__init__", "neuralmon.models.MLP.clone"],
 )  # fmt: skip
 def test_nothing_but_public_names_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    ran: list[Any] = []
+    ran, names = list[Any](), Names()
     monkeypatch.setattr(os, "system", ran.append)
     for annotation in (Activation, nn.Module, Any, Initializer, Optimizer):
         for data in ({"name": name}, {"type": name}, {"type": name, "command": "touch /tmp/x"}):
             with pytest.raises(nm.RequestError):
-                codec.from_json(data, annotation, Names())
+                codec.from_json(data, annotation, names)
             with pytest.raises(nm.RequestError):
-                codec.from_json({"type": "neuralmon.models.MLP", "activation": data}, nn.Module, Names())
+                codec.from_json({"type": "neuralmon.models.MLP", "activation": data}, nn.Module, names)
     assert not ran
 
 
@@ -275,15 +275,15 @@ def test_what_cannot_be_read_again_is_not_written() -> None:
 
 
 def round_trips(asked: nm.Experiment) -> None:
-    data = json.loads(json.dumps(asked.to_json()))
-    again = nm.Experiment.from_json(data, Names())
-    assert codec.canonical(again.to_json()) == codec.canonical(asked.to_json())
+    data = asked.to_json()
+    again = nm.Experiment.from_json(json.loads(json.dumps(data)), Names())
+    assert codec.canonical(again.to_json()) == codec.canonical(data)
     for node in walk(asked):
-        for full in (False, True):
-            text = codec.format(node.value, asked.names, full)
+        written = codec.to_json(node.value, asked.names)
+        for text in {codec.format(node.value, asked.names, full) for full in (False, True)}:
             value = codec.parse(text, node.annotation, asked.names)
-            assert codec.to_json(value, asked.names) == codec.to_json(node.value, asked.names), node.path
-            assert codec.canonical(replace_at(asked, node.path, value).to_json()) == codec.canonical(data), node.path
+            assert codec.to_json(value, asked.names) == written, node.path
+            assert replace_at(asked, node.path, value).to_json() == data, node.path
 
 
 _SHIPPED = {name: nm.load_experiment(name) for name in shipped()}
