@@ -4,6 +4,7 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 
 # Before jax starts, and inherited by the tests' processes: what one of them compiled, none compiles again.
@@ -17,9 +18,28 @@ import jax
 import pytest
 
 import neuralmon as nm
+from neuralmon import process
 from neuralmon.training import pictures
 
 ROOT = Path(__file__).parents[1]
+
+# A worker takes file after file. The longest ones come first, so that both workers end at about the same time.
+_FIRST = (
+    *("experiments/test_every_experiment.py", "docs/test_data.py", "training/test_train.py", "faults/test_kill.py"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {ROOT / "tests" / name: place for place, name in enumerate(_FIRST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_command() -> Iterator[None]:
+    """What `main` sets for a process of its own, it does not set for all tests: they would keep their programs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(process, "configure", lambda devices=None: None)
+        yield
 
 
 _DRAWS = {name: getattr(pictures.Pictures, name) for name in ("begin", "glimpse", "end")}
@@ -32,6 +52,22 @@ def _no_figures() -> Iterator[None]:
         for name in _DRAWS:
             patch.setattr(pictures.Pictures, name, lambda *_, **__: None)
         yield
+
+
+# XLA's newer generator of code for CPUs takes more than twice as long as the older one, and what it makes runs for
+# moments here. The flag exists in these versions of jaxlib; an unknown one ends the process.
+_QUICK_FLAG, _QUICK_FLAG_JAXLIB = "--xla_cpu_use_fusion_emitters=false", ((0, 10), (0, 12))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    version = tuple(int(part) for part in metadata.version("jaxlib").split(".")[:2])
+    known = _QUICK_FLAG_JAXLIB[0] <= version <= _QUICK_FLAG_JAXLIB[1]
+    compared = any(_OPTIMISED & set(Path(argument).parts) for argument in config.args)
+    if not known or compared or "JAX_DISABLE_MOST_OPTIMIZATIONS" in os.environ:
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XLA_FLAGS", f"{os.environ.get('XLA_FLAGS', '')} {_QUICK_FLAG}".strip())
+        jax.numpy.zeros(()).block_until_ready()  # reads the flags, which tests' own processes do not inherit
 
 
 # Optimising programs would take most of the time. Those of the processes that tests start (tests/faults, tests/docs)

@@ -7,7 +7,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from neuralmon import process
 from neuralmon.cli import main
 
 Files = Mapping[str, bytes | str]
@@ -311,13 +310,6 @@ _NUMBERS = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _untouched_settings() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(process, "configure", lambda devices=None: None)
-        yield
-
-
 @pytest.fixture
 def launch(capfd: pytest.CaptureFixture[str]) -> Launch:
     """Runs a command line; `{}` in it is `folder`."""
@@ -504,7 +496,7 @@ _RUNS: dict[str, tuple[Files, str]] = {
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory, _untouched_settings: None) -> dict[str, Path]:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A finished run of each kind of data, beside its data."""
     folders = {}
     for name, (files, dataset) in _RUNS.items():
@@ -593,7 +585,7 @@ _CHANGES: dict[str, tuple[Files, str, Callable[[Path], None]]] = {
 
 
 @pytest.fixture(scope="module")
-def changed(tmp_path_factory: pytest.TempPathFactory, _untouched_settings: None) -> dict[str, Path]:
+def changed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Unfinished runs whose data is another one now."""
     folders = {}
     for name, (files, dataset, change) in _CHANGES.items():
@@ -668,7 +660,7 @@ def fingerprint(folder: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, _untouched_settings: None) -> Streamed:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Streamed:
     folder = tmp_path_factory.mktemp("streamed")
     lay(folder, images(40))
     own(folder, "ImageFolder(path='{}/images')")

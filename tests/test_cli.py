@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 import neuralmon as nm
-from neuralmon import process
 from neuralmon.cli import main
 from neuralmon.experiment import walk
 from neuralmon.shipped import shipped
@@ -89,7 +88,6 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "mine_data.py").write_text(textwrap.dedent(_DATA))
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
-        patch.setattr(process, "configure", lambda devices=None: None)
         with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(out):
             code = main(["launch.py", f"--experiment={folder}/mine.py", f"--workdir={folder}/run", "--quiet"])
         assert (code, out.getvalue()) == (0, "")
@@ -97,9 +95,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture
-def launch(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Launch:
-    monkeypatch.setattr(process, "configure", lambda devices=None: None)
-
+def launch(capfd: pytest.CaptureFixture[str]) -> Launch:
     def run(*words: Any) -> tuple[int, str, str]:
         capfd.readouterr()
         code = main(["launch.py", *map(str, words)])

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from neuralmon import process
 from neuralmon.cli import main
 
 _TINY = '''
@@ -280,15 +279,8 @@ _LEAVING = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _untouched_settings() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(process, "configure", lambda devices=None: None)
-        yield
-
-
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, _untouched_settings: None) -> Iterator[Path]:
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder of experiments, a finished run, and copies of it that something happened to."""
     folder = tmp_path_factory.mktemp("place")
     for name, text in _FILES.items():
