@@ -31,6 +31,7 @@ FIGURES = {
     "contexts": "contexts",
     "data": "examples",
     "learning_curves": "curves",
+    "looking": "looking",
     "confusion_matrix": "classes",
     "per_class": "classes",
     "worst_mistakes": "examples",

@@ -37,7 +37,7 @@ def attention(
         what = f"{len(queries)} queries and {len(keys)} keys"
         raise ValueError(f"attention weights of shape {weights.shape} are not (heads, queries, keys) of {what}")
     names = list(panels) or [f"head {index + 1}" for index in range(len(weights))]
-    rows_text, columns_text = ([style.fit(_visible(label), _LABEL) for label in labels] for labels in (queries, keys))
+    rows_text, columns_text = ([style.fit(visible(label), _LABEL) for label in labels] for labels in (queries, keys))
     columns = min(columns, len(weights))
     rows = math.ceil(len(weights) / columns)
     side, top = style.widest(rows_text) + 0.12, style.widest(columns_text) + 0.3
@@ -65,6 +65,6 @@ def attention(
     return figure
 
 
-def _visible(token: str) -> str:
+def visible(token: str) -> str:
     """Returns a token as it can be seen: white space by signs."""
     return _SHOWN.get(token) or "".join(_SHOWN.get(sign, sign) if sign.isspace() else sign for sign in token)

@@ -120,8 +120,8 @@ def main(arguments: list[str] | None = None) -> int:
         folder = Path(asked.contextual) / "figures"
         output = Path(asked.output) if asked.output else folder / f"{asked.word}_in_context.png"
         sentences = read_text(asked.sentences, "--sentences").splitlines() if asked.sentences else ()
-        runs = [load_run(folder).trained for folder in (asked.static, asked.contextual)]
-        drawn = contexts(*runs, asked.word, sentences, asked.count)
+        static, contextual = load_run(asked.static).trained, load_run(asked.contextual).trained
+        drawn = contexts(static, contextual, asked.word, sentences, asked.count)
         try:
             output.parent.mkdir(exist_ok=True)
             figure = figures.figure("contexts", **drawn)

@@ -63,8 +63,9 @@ def _read_arrays(path: str, shape: tuple[int, ...]) -> tuple[list[str], np.ndarr
 def _row(spec: Spec, said: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what is said of one example with the classes by their names."""
     row: dict[str, Any] = {}
-    for key, value in said.items():
-        array = np.asarray(value)
+    # What is answered comes first, and then how surely.
+    for key in sorted(said, key=lambda name: name.startswith("probabilit")):
+        array = np.asarray(said[key])
         if array.ndim == 0:
             named = key == "class" and spec.class_names
             row[key] = spec.class_names[int(array)] if named else _plain(array)

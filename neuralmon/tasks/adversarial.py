@@ -189,7 +189,8 @@ def _check_networks(model: nn.Module, batch: Batch) -> None:
     if is_conditional(model) != bool(getattr(model.discriminator, "conditional", False)):
         raise RequestError("model: give conditional=True to both networks, or to neither")
     if is_conditional(model) and "targets" not in batch:
-        raise RequestError("a conditional discriminator judges samples by their classes, and inputs alone have none")
+        what = "a conditional discriminator judges samples by their classes, and inputs alone have none"
+        raise RequestError(f"{what}; what its generator makes, --mode=sample writes")
     made, given = getattr(model.generator, "sample_shape", None), batch["inputs"].shape[1:]
     if made is not None and tuple(made) != given:
         raise RequestError(f"model.generator.sample_shape: {tuple(made)} are not the data's samples, which are {given}")

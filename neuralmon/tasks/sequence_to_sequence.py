@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,13 +13,14 @@ from jaxtyping import Array, Float
 from neuralmon.data import Batch, Spec
 from neuralmon.errors import RequestError
 from neuralmon.fields import FractionNumber, NonNegativeInt, PositiveInt, Range
+from neuralmon.models import Captioner, Transformer
 from neuralmon.sampling import SampleRequest
 from neuralmon.tasks.language_model import LanguageModel
 from neuralmon.tasks.shapes import output_shape, said, target_shape
 from neuralmon.tasks.sums import mean
 from neuralmon.tasks.task import Sums
 from neuralmon.tasks.trained import Findings, Trained
-from neuralmon.tasks.translating import attention_figure, bleu, read_sources, write
+from neuralmon.tasks.translating import attention_figure, bleu, looking_figure, read_sources, write
 
 _SHOWN = 100  # texts that are kept for reading
 _AT_ONCE = 256  # lines of a file after which what was written is shown
@@ -118,9 +120,11 @@ class SequenceToSequence:
         texts = [f"target   {target}\nwritten  {own}\n" for _, target, own in shown]
         if isinstance(sources[0], str):
             texts = [f"source   {source}\n{text}" for (source, *_), text in zip(shown, texts, strict=True)]
-            figure = attention_figure(trained, sources[:_SHOWN], written)
-            figures |= {} if figure is None else {"cross_attention": ("attention", figure)}
+            if isinstance(trained.model, Transformer):
+                figures["cross_attention"] = partial(attention_figure, trained, sources[:_SHOWN], written)
         else:
+            if isinstance(trained.model, Captioner):
+                figures["cross_attention"] = partial(looking_figure, trained, sources[:_SHOWN], written[:_SHOWN])
             figures["written"] = (
                 "data",
                 {

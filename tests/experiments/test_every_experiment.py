@@ -48,7 +48,7 @@ _SMALLER: dict[str, tuple[str, ...]] = {
     "gru_mnist": ("--model.hidden=8",),
     "image_to_text": (
         *(*_DRAWN, "--model.num_layers=1", "--model.num_heads=1", "--model.width=8", "--model.feedforward_dim=8"),
-        *("--dataset.max_length=1", "--model.encoder='Sequential((Conv(4, (3, 3), strides=(4, 4)),))'"),
+        *("--dataset.max_length=1", "--model.encoder=Sequential((Conv(4, (3, 3), strides=(4, 4)),))"),
     ),
     "lenet5_mnist": (),
     "lstm_adding": (*_DRAWN, "--dataset.length=10", "--model.hidden=8"),

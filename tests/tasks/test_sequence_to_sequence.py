@@ -16,7 +16,7 @@ from neuralmon.errors import RequestError
 from neuralmon.layers import KeyValueCache
 from neuralmon.sampling import SampleRequest
 from neuralmon.tasks import SequenceToSequence, Trained
-from neuralmon.tasks.translating import attention_figure, bleu, read_sources, write
+from neuralmon.tasks.translating import attention_figure, bleu, looking_figure, read_sources, write
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(size=(3, 4, 5)).astype(np.float32)
@@ -194,10 +194,23 @@ def test_a_figure_shows_where_the_last_block_looks_for_each_token():
     shapes = jax.eval_shape(model.init, jax.random.key(0), inputs)
     variables = jax.tree.map(lambda leaf: RNG.normal(size=leaf.shape).astype(np.float32), shapes)
     own = dataclasses.replace(own, model=model, variables=variables)
-    figure = attention_figure(own, ["ab", "abcdef"], ["", "fed"])
+    _, figure = attention_figure(own, ["ab", "abcdef"], ["", "fed"])
     assert figure["queries"] == [*"fed", "<end>"] and figure["keys"] == [*"abcdef", "<end>"]
     assert figure["weights"].shape == (2, 4, 7)
     np.testing.assert_allclose(figure["weights"].sum(axis=-1), 1, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_figure_shows_where_in_an_image_it_looks_for_each_letter():
+    dataset = nm.data.SpeltDigits(max_length=2, train_size=2, validation_size=0, test_size=3).resolve()
+    model = nm.models.Captioner(dataset.vocabulary.size, num_layers=2, num_heads=2, width=8, feedforward_dim=8)
+    images, _ = dataset.texts("test")
+    inputs = {"images": dataset.encode_sources(images[:1]), "target": np.ones((1, 3), int)}
+    variables = jax.jit(model.init)(jax.random.key(0), inputs)
+    _, figure = looking_figure(Trained(model, variables, dataset, lambda *_: {}), images, ["one", "six two", "nine"])
+    assert figure["tokens"] == [*"six two", "<end>"] and figure["weights"].shape == (8, 7, 14)
+    np.testing.assert_allclose(figure["weights"].sum(axis=(1, 2)), 1, rtol=1e-5)
+    np.testing.assert_array_equal(figure["image"], images[1])
 
 
 def test_learned_positions_have_an_end():
