@@ -8,9 +8,14 @@ import pytest
 from scipy import ndimage
 
 from neuralmon.data import augment as aug
-from neuralmon.data.augment.geometry import resized_crop, rotate
+from neuralmon.data.augment import geometry
 
 KEY = jax.random.key(3)
+resized_crop, rotate = jax.jit(geometry.resized_crop), jax.jit(geometry.rotate)
+
+
+def augmented(augmentation, images):
+    return np.asarray(jax.jit(augmentation)(KEY, {"inputs": images})["inputs"])
 
 
 def images_of(shape, seed=0):
@@ -27,7 +32,7 @@ def ramps(batch, height, width):
 @pytest.mark.parametrize(("height", "width", "padding"), [(6, 9, 2), (4, 3, 5), (5, 1, 1)])
 def test_crops_are_slices_of_the_padded_image(border, mode, height, width, padding):
     images = images_of((300, height, width, 2))
-    results = np.asarray(aug.Crop(padding, border)(KEY, {"inputs": images})["inputs"])
+    results = augmented(aug.Crop(padding, border), images)
     padded = np.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)), mode)
     found = np.zeros((2 * padding + 1,) * 2, int)
     for image, result in zip(padded, results, strict=True):
@@ -43,16 +48,17 @@ def test_crops_are_slices_of_the_padded_image(border, mode, height, width, paddi
 
 
 def test_a_crop_with_zeros_is_a_shift():
-    batch = {"inputs": images_of((20, 7, 8, 3))}
-    np.testing.assert_array_equal(aug.Crop(3)(KEY, batch)["inputs"], aug.Shift(3)(KEY, batch)["inputs"])
+    images = images_of((20, 7, 8, 3))
+    np.testing.assert_array_equal(augmented(aug.Crop(3), images), augmented(aug.Shift(3), images))
 
 
 @pytest.mark.parametrize(("vertical", "axis"), [(False, 1), (True, 0)])
 def test_flips_come_as_often_as_said(vertical, axis):
     images = images_of((2000, 3, 4, 1))
     flipped = np.stack([np.flip(image, axis) for image in images])
+    flip = jax.jit(lambda probability: aug.Flip(probability, vertical)(KEY, {"inputs": images})["inputs"])
     for probability in (0.0, 0.2, 1.0):
-        result = np.asarray(aug.Flip(probability, vertical)(KEY, {"inputs": images})["inputs"])
+        result = np.asarray(flip(probability))
         is_flipped = (result == flipped).all(axis=(1, 2, 3))
         assert (is_flipped | (result == images).all(axis=(1, 2, 3))).all()
         # Within 5 standard deviations.
@@ -76,9 +82,7 @@ def test_resized_crops_agree_with_pillow():
 
 def test_resized_crops_have_the_area_and_the_ratio_asked_for():
     height, width = 40, 60
-    result = np.asarray(
-        aug.RandomResizedCrop(0.2, 0.5, 0.8, 1.5)(KEY, {"inputs": ramps(4000, height, width)})["inputs"]
-    )
+    result = augmented(aug.RandomResizedCrop(0.2, 0.5, 0.8, 1.5), ramps(4000, height, width))
     # From the inner pixels: at the rim values are held.
     high = (result[:, 30, 30, 0] - result[:, 10, 30, 0]) / 20
     wide = (result[:, 20, 40, 1] - result[:, 20, 20, 1]) / 20
@@ -92,9 +96,9 @@ def test_resized_crops_have_the_area_and_the_ratio_asked_for():
 
 
 def test_a_rectangle_larger_than_the_image_is_cut():
-    batch = {"inputs": images_of((4, 6, 6, 1))}
-    result = aug.RandomResizedCrop(1.0, 1.0, 4.0, 4.0)(KEY, batch)["inputs"]
-    expected = resized_crop(batch["inputs"], jax.random.uniform(KEY, (4, 4))[2:] * np.float32([[0.5], [0]]),
+    images = images_of((4, 6, 6, 1))
+    result = augmented(aug.RandomResizedCrop(1.0, 1.0, 4.0, 4.0), images)
+    expected = resized_crop(images, jax.random.uniform(KEY, (4, 4))[2:] * np.float32([[0.5], [0]]),
                             np.full((2, 4), [[0.5], [1.0]], np.float32))  # fmt: skip
     np.testing.assert_allclose(result, expected, atol=1e-5)
 
@@ -115,17 +119,16 @@ def test_rotations_agree_with_scipy(height, width):
 
 def test_rotations_are_anticlockwise_as_pillow_s():
     image_module = pytest.importorskip("PIL.Image")
-    image = images_of((21, 21))
-    for degrees in (10, 37, -80):
+    image, angles = images_of((21, 21)), (10, 37, -80, 90)
+    results = np.asarray(rotate(np.stack([image[..., None]] * 4), np.deg2rad(angles).astype(np.float32)))[..., 0]
+    for degrees, result in zip(angles, results, strict=True):
         picture = image_module.fromarray(image).rotate(degrees, image_module.Resampling.BILINEAR)
-        result = np.asarray(rotate(image[None, ..., None], np.float32([np.deg2rad(degrees)])))[0, ..., 0]
         np.testing.assert_allclose(result[4:17, 4:17], np.asarray(picture)[4:17, 4:17], atol=1e-4)
-    quarter = np.asarray(rotate(image[None, ..., None], np.float32([np.pi / 2])))[0, ..., 0]
-    np.testing.assert_allclose(quarter, np.rot90(image), atol=1e-5)
+    np.testing.assert_allclose(results[3], np.rot90(image), atol=1e-5)
 
 
 def test_angles_are_drawn_evenly_up_to_the_largest():
-    turned = np.asarray(aug.Rotate(50)(KEY, {"inputs": ramps(4000, 9, 9)})["inputs"])[:, 3:6, 3:6]
+    turned = augmented(aug.Rotate(50), ramps(4000, 9, 9))[:, 3:6, 3:6]
     cos, sin = turned[:, 1, 2, 1] - turned[:, 1, 1, 1], turned[:, 1, 2, 0] - turned[:, 1, 1, 0]
     degrees = np.rad2deg(np.arctan2(sin, cos))
     assert -50.01 < degrees.min() < -49.5 and 49.5 < degrees.max() < 50.01
