@@ -27,9 +27,13 @@ _HEAD = ("experiment", "test metric", "result", "to stand beside", "seconds a ru
 
 @dataclasses.dataclass(frozen=True)
 class _Run:
-    """A finished run: what makes it the same experiment as another one, and what came out."""
+    """A finished run: what makes it the same experiment as another one, and what came out.
+
+    `problem` are the types of its dataset and task: who changes them can no longer be compared with what is published.
+    """
 
     experiment: str
+    problem: dict[str, str]
     same: str
     seed: int
     words: tuple[str, ...]
@@ -71,6 +75,7 @@ def _runs(folder: Path) -> Iterator[_Run]:
         lasted = [launch.get("seconds") for launch in launches]
         yield _Run(
             experiment=outcome["experiment"],
+            problem={name: experiment[name]["type"].rpartition(".")[2] for name in ("dataset", "task")},
             same=json.dumps(experiment, sort_keys=True),
             seed=seed,
             words=words,
@@ -116,20 +121,17 @@ def _published(run: _Run, known: dict[str, str]) -> Published:
         said = getattr(experiment.names.module, "PUBLISHED", None)
         # A run with another task has other metrics.
         if said is not None and said.metric in run.metrics:
-            return said if _is_as_shipped(run) else Published(metric=said.metric)
+            own = {name: type(getattr(experiment, name)).__name__ for name in run.problem}
+            return said if run.problem == own else Published(metric=said.metric)
         if (name := experiment.task.monitor()[0]) in run.metrics:
             return Published(metric=name)
     return Published(metric="accuracy" if "accuracy" in run.metrics else "loss")
 
 
-def _is_as_shipped(run: _Run) -> bool:
-    """Returns whether nothing was changed but where the data is: only then there is a figure to stand beside."""
-    flags = (word.lstrip("-") for word in run.words if word.startswith("-"))
-    return all(flag.startswith(("experiment", "dataset.path", "dataset.text", "dataset.target")) for flag in flags)
-
-
 def _number(value: float) -> str:
-    return f"{value:.4g}" if abs(value) >= 1 else f"{value:.4f}"
+    if abs(value) >= 1:
+        return f"{value:.4g}"
+    return f"{value:.4f}" if abs(value) >= 0.01 or not value else f"{value:.2g}"
 
 
 def _line(cells: Iterable[str]) -> str:

@@ -14,7 +14,8 @@ from neuralmon.reports.results import results
 
 def run(folder: Path, accuracy: float, *words: str, seed: int = 0, seconds: float | None = 2.0, **changes: Any) -> None:
     folder.mkdir(parents=True)
-    experiment = {"type": "Experiment", "training": {"seed": seed, **changes}}
+    problem = {"dataset": {"type": "neuralmon.data.Iris"}, "task": {"type": "neuralmon.tasks.Classification"}}
+    experiment = {"type": "Experiment", **problem, "training": {"seed": seed}, **changes}
     launch = {"command": ["launch.py", "--experiment=mine", *words, f"--workdir={folder}", f"--training.seed={seed}"]}
     for name, data in {
         "experiment": {"format": 1, "experiment": experiment},
@@ -32,7 +33,7 @@ def rows(text: str) -> list[list[str]]:
 def test_seeds_are_one_row_with_mean_and_deviation(tmp_path: Path) -> None:
     for seed, accuracy in enumerate((0.90, 0.92, 0.94)):
         run(tmp_path / f"a/{seed}", accuracy, seed=seed, seconds=1.0 + seed)
-    run(tmp_path / "b", 0.5, "--model=MLP(hidden=(4,))", steps=7)
+    run(tmp_path / "b", 0.5, "--model=MLP(hidden=(4,))", model={"hidden": [4]})
     assert rows(results(tmp_path)) == [
         ["mine", "accuracy", "0.9200 ± 0.0200 (3 seeds)", "", "2", "`python launch.py --experiment=mine`"],
         ["mine", "accuracy", "0.5000", "", "2", "`python launch.py --experiment=mine '--model=MLP(hidden=(4,))'`"],
@@ -42,7 +43,8 @@ def test_seeds_are_one_row_with_mean_and_deviation(tmp_path: Path) -> None:
 def test_published_figures_stand_beside_with_their_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     published = nm.Published(metric="loss", value=0.25, source="Somebody 1998, table 1")
     module = types.SimpleNamespace(PUBLISHED=published)
-    loaded = types.SimpleNamespace(names=types.SimpleNamespace(module=module))
+    names = types.SimpleNamespace(module=module)
+    loaded = types.SimpleNamespace(names=names, dataset=nm.data.Iris(), task=nm.tasks.Classification())
     monkeypatch.setattr(room, "shipped", lambda: {"mine": ""})
     monkeypatch.setattr(room, "load_experiment", lambda name: loaded)
     run(tmp_path / "a", 0.9)
@@ -50,11 +52,16 @@ def test_published_figures_stand_beside_with_their_source(tmp_path: Path, monkey
     assert rows(text)[0][1:4] == ["loss", "12.35", "0.2500 [1]"]
     assert text.endswith("\n1. Somebody 1998, table 1")
 
-    run(tmp_path / "b", 0.9, "--model.hidden=4", steps=7)  # no longer what somebody published
-    assert [row[3] for row in rows(results(tmp_path))] == ["0.2500 [1]", ""]
+    # Another network is measured by the same figure, and other data is not.
+    run(tmp_path / "b", 0.9, "--model.hidden=4", model={"hidden": [4]})
+    run(tmp_path / "c", 0.9, "--dataset=Moons()", dataset={"type": "neuralmon.data.Moons"})
+    assert {row[5]: row[3] for row in rows(results(tmp_path))} == {
+        "`python launch.py --experiment=mine`": "0.2500 [1]",
+        "`python launch.py --experiment=mine --model.hidden=4`": "0.2500 [1]",
+        "`python launch.py --experiment=mine '--dataset=Moons()'`": "",
+    }
     # With another task a run has other metrics; which figure stands beside it, the task says.
     module.PUBLISHED = nm.Published(metric="bleu", value=3.0)
-    loaded.task = nm.tasks.Classification()
     assert rows(results(tmp_path))[0][1:4] == ["accuracy", "0.9000", ""]
 
 
