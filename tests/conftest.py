@@ -3,7 +3,7 @@
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -54,36 +54,44 @@ def _no_figures() -> Iterator[None]:
         yield
 
 
+# Optimising programs would take most of the time. JAX_DISABLE_MOST_OPTIMIZATIONS=0 optimises all. Always optimised are
+# those that are compared with other implementations and, as a user's, those of the processes that tests/faults starts.
+_OPTIMISED = {"parity"}
 # XLA's newer generator of code for CPUs takes more than twice as long as the older one, and what it makes runs for
 # moments here. The flag exists in these versions of jaxlib; an unknown one ends the process.
-_QUICK_FLAG, _QUICK_FLAG_JAXLIB = "--xla_cpu_use_fusion_emitters=false", ((0, 10), (0, 12))
+_OLDER_GENERATOR, _OLDER_GENERATOR_JAXLIB = "--xla_cpu_use_fusion_emitters=false", ((0, 10), (0, 12))
+
+
+def _quickly(directories: Iterable[str] = ()) -> dict[str, str]:
+    """Returns the settings that make compiling quick, or none if they were not meant or not known."""
+    if "JAX_DISABLE_MOST_OPTIMIZATIONS" in os.environ or _OPTIMISED & set(directories):
+        return {}
+    version = tuple(int(part) for part in metadata.version("jaxlib").split(".")[:2])
+    known = _OLDER_GENERATOR_JAXLIB[0] <= version <= _OLDER_GENERATOR_JAXLIB[1]
+    flags = {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {_OLDER_GENERATOR}".strip()} if known else {}
+    return {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", **flags}
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    version = tuple(int(part) for part in metadata.version("jaxlib").split(".")[:2])
-    known = _QUICK_FLAG_JAXLIB[0] <= version <= _QUICK_FLAG_JAXLIB[1]
-    compared = any(_OPTIMISED & set(Path(argument).parts) for argument in config.args)
-    if not known or compared or "JAX_DISABLE_MOST_OPTIMIZATIONS" in os.environ:
-        return
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XLA_FLAGS", f"{os.environ.get('XLA_FLAGS', '')} {_QUICK_FLAG}".strip())
-        jax.numpy.zeros(()).block_until_ready()  # reads the flags, which tests' own processes do not inherit
+    if flags := _quickly(part for argument in config.args for part in Path(argument).parts).get("XLA_FLAGS"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("XLA_FLAGS", flags)
+            jax.numpy.zeros(()).block_until_ready()  # reads the flags, which the tests' processes do not inherit
 
 
-# Optimising programs would take most of the time. Those of the processes that tests start (tests/faults, tests/docs)
-# are optimised as a user's are, and so are those that are compared with other implementations;
-# JAX_DISABLE_MOST_OPTIMIZATIONS=0 optimises all.
-_OPTIMISED = {"parity"}
+@pytest.fixture(scope="session")
+def quick_environment() -> dict[str, str]:
+    """That of a test's process whose programs are compiled as in this one."""
+    return {**os.environ, **_quickly()}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _compiles_quickly(request: pytest.FixtureRequest) -> Iterator[None]:
-    quick = request.path.parent.name not in _OPTIMISED and "JAX_DISABLE_MOST_OPTIMIZATIONS" not in os.environ
-    if quick:
+    before = jax.config.values["jax_disable_most_optimizations"]
+    if _quickly([request.path.parent.name]):
         jax.config.update("jax_disable_most_optimizations", True)
     yield
-    if quick:
-        jax.config.update("jax_disable_most_optimizations", False)
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(scope="session")

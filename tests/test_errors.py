@@ -279,6 +279,9 @@ _LEAVING = [
 ]  # fmt: skip
 
 
+_DEBUGGED = (*_CASES[::12], *_LEAVING[::4])  # whatever the error is, one place prints it
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder of experiments, a finished run, and copies of it that something happened to."""
@@ -335,11 +338,12 @@ def test_what_is_wrong_is_said_in_one_line(
     assert not list(tmp_path.iterdir())
     assert sorted(place.iterdir()) == before
 
-    assert main([line[0], "--debug", *line[1:]]) == asked.code
-    out, debug = capfd.readouterr()
-    assert out == ""
-    assert debug.startswith("Traceback (most recent call last)")
-    assert debug.endswith(err)
+    if asked in _DEBUGGED:
+        assert main([line[0], "--debug", *line[1:]]) == asked.code
+        out, debug = capfd.readouterr()
+        assert out == ""
+        assert debug.startswith("Traceback (most recent call last)")
+        assert debug.endswith(err)
 
 
 @pytest.mark.parametrize(
@@ -369,7 +373,10 @@ def test_a_run_that_fails_exits_with_1(
     [
         ("--list", 0, ""),
         ("--experiment={}/tiny.py --devices=3", 2, "training.batch_size: 16 cannot be cut evenly over 3 devices"),
-        ("--experiment={}/tiny.py --workdir={}/damaged", 1, "checkpoint at step 3 is damaged"),
+        pytest.param(
+            *("--experiment={}/tiny.py --workdir={}/damaged", 1, "checkpoint at step 3 is damaged"),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_the_process_exits_with_these_codes(line: str, code: int, says: str, place: Path, tmp_path: Path) -> None:

@@ -25,7 +25,14 @@ def count(preset):
     return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
 
 
-@pytest.mark.parametrize("name", PRESETS)
+# Deep networks without a scan over their layers: tracing each takes a second, and shallower ones are counted alike.
+DEEP = {"bert_large", "resnet101", "resnet110", "resnet110_v2", "resnet152", "resnet56", "transformer_big", "vit_base"}
+DEEP |= {"vit_large", "vit_huge", "vit_small"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in DEEP else []) for name in PRESETS]
+)
 def test_parameters_are_as_many_as_published(name):
     preset = PRESETS[name]
     assert count(preset) == preset.num_parameters

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-import os
+import re
 import signal
 import subprocess
 import sys
@@ -89,23 +89,30 @@ def test_jit_equals_no_jit(tiny):
     assert_close(plain, compiled)
 
 
-def test_two_devices_equal_one(tiny, baseline, root, tmp_path):
+def launched(root, folder, environment, *words):
+    """Runs the tiny experiment in a process of its own, which has compiled nothing yet; returns the programs it did."""
+    environment = {**environment, "JAX_LOG_COMPILES": "1", "JAX_COMPILATION_CACHE_DIR": str(folder / "cache")}
+    command = [sys.executable, "launch.py", "--experiment=tests/tiny.py", f"--workdir={folder / 'run'}", "--quiet"]
+    command += ["--figures=false", *words]
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return re.findall(r"Finished XLA compilation of jit\((\w+)\)", done.stderr)
+
+
+def test_two_devices_equal_one_and_a_fresh_run_compiles_its_program_once(baseline, root, tmp_path, quick_environment):
     # --devices must come before the process's first array.
-    command = [
-        sys.executable,
-        "launch.py",
-        "--experiment=tests/tiny.py",
-        "--devices=2",
-        "--figures=false",
-        f"--workdir={tmp_path / 'run'}",
-    ]
-    subprocess.run(command, cwd=root, check=True, capture_output=True)
+    assert launched(root, tmp_path, quick_environment, "--devices=2").count("chunk") == 1
     other = nm.load_run(tmp_path / "run", experiment=str(root / "tests" / "tiny.py"))
     assert len(json.loads((tmp_path / "run" / "launches.json").read_text())[0]["devices"]) == 2
     assert_close(other.state.params, baseline.state.params)
     for name in ("validation", "test"):
         # Counts are exact, so the confusion matrices of (nearly) equal parameters are equal.
         assert other.metrics[name]["confusion"] == baseline.metrics[name]["confusion"]
+
+
+@pytest.mark.slow
+def test_a_fresh_run_on_one_device_compiles_its_program_once(root, tmp_path, quick_environment):
+    assert launched(root, tmp_path, quick_environment).count("chunk") == 1
 
 
 def test_changing_numbers_compiles_nothing(tiny, baseline):
@@ -345,15 +352,6 @@ def test_the_step_lowers_for_cpu_cuda_and_tpu(name):
     exported = export.export(program.chunk, platforms=("cpu", "cuda", "tpu"))(numbers, state, data, np.int32(1))
     assert exported.platforms == ("cpu", "cuda", "tpu")
     assert "stablehlo.while" in exported.mlir_module()
-
-
-def test_a_fresh_run_compiles_the_training_program_once(root, tmp_path):
-    command = [sys.executable, "launch.py", "--experiment=tests/tiny.py", f"--workdir={tmp_path}", "--quiet"]
-    command += ["--figures=false"]
-    environment = {**os.environ, "JAX_LOG_COMPILES": "1", "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}
-    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.count("Finished XLA compilation of jit(chunk)") == 1
 
 
 def test_a_signal_during_an_evaluation_saves(tiny, tmp_path, root):
