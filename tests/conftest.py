@@ -25,7 +25,10 @@ ROOT = Path(__file__).parents[1]
 
 # A worker takes file after file. The longest ones come first, so that both workers end at about the same time.
 _FIRST = (
-    *("experiments/test_every_experiment.py", "docs/test_data.py", "training/test_train.py", "faults/test_kill.py"),
+    *("experiments/test_every_experiment.py", "docs/test_data.py", "faults/test_kill.py", "training/test_train.py"),
+    *("figures/test_figures.py", "training/test_options.py", "optim/test_optimizers.py", "test_bad_data.py"),
+    *("figures/test_worker.py", "models/test_presets.py", "test_errors.py", "data/test_stream.py", "test_codec.py"),
+    *("tasks/test_all_tasks.py", "tasks/test_adversarial.py", "ops/test_convolution.py", "test_cli.py"),
 )
 
 
