@@ -16,6 +16,8 @@ def contexts(
 ) -> Figure:
     """Draws a square of cosines for each kind of vector, all on one scale, beside the numbered sentences.
 
+    The scale ends at 1, and begins a little below the least of them.
+
     Args:
       sentences: what the word stands in.
       cosines: by kind, (sentences, sentences).
@@ -24,6 +26,8 @@ def contexts(
     count = len(sentences)
     if wrong := [kind for kind, square in cosines.items() if np.shape(square) != (count, count)]:
         raise ValueError(f"cosines of {wrong[0]!r} are no square of the {count} sentences")
+    least = min((float(np.nanmin(square)) for square in cosines.values() if np.isfinite(square).any()), default=0.0)
+    low = max(-1.0, min(0.9, np.floor(10 * least) / 10))
     side = max(_CELL * count, 1.6)
     texts = [style.fit(f"{number}  {text}", _SENTENCE) for number, text in enumerate(sentences, 1)]
     left = style.widest(texts) + 0.25
@@ -32,10 +36,10 @@ def contexts(
     for index, (kind, square) in enumerate(cosines.items()):
         x = left + index * (side + 0.35)
         axes = figure.add_axes((x / width, 0.25 / height, side / width, side / height), label=f"{index}")
-        shown = axes.imshow(np.nan_to_num(square), cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
+        shown = axes.imshow(np.nan_to_num(square), cmap="Blues", vmin=low, vmax=1, aspect="auto")
         for row, column in np.ndindex(count, count) if count <= 12 else ():
             value = square[row, column]
-            colour = "white" if abs(value) > 0.6 else style.INK
+            colour = "white" if value > 0.4 * low + 0.6 else style.INK
             axes.text(column, row, f"{value:.2f}"[-5:], size=6, color=colour, ha="center", va="center")
         # The kind may need more than one line.
         axes.set_title(_wrapped(kind, side + 0.25), size=style.SMALL, pad=16)
@@ -46,7 +50,7 @@ def contexts(
         axes.spines[:].set_visible(False)
     x = (width - 0.4) / width
     bar = figure.add_axes((x, 0.25 / height, 0.1 / width, side / height), label="scale")
-    figure.colorbar(shown, cax=bar, ticks=(-1, 0, 1))
+    figure.colorbar(shown, cax=bar, ticks=(low, 1))
     bar.tick_params(length=0, pad=2, labelsize=style.SMALL)
     return figure
 

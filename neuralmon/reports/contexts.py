@@ -100,8 +100,15 @@ def _passages() -> list[str]:
 
 
 def _shown(text: str, start: int, end: int) -> str:
-    before, behind = text[max(0, start - _BEFORE) : start], text[end : end + _BEHIND]
-    return " ".join(f"{before}[{text[start:end]}]{behind}".split())
+    """Returns the word in brackets between some of the words around it."""
+    before, behind = text[:start].split(), text[end:].split(" ")
+    while sum(map(len, before)) + len(before) > _BEFORE:
+        before = ["…", *before[2 if before[0] == "…" else 1 :]]
+    while sum(map(len, behind)) + len(behind) > _BEHIND and len(behind) > 1:
+        behind = [*behind[: -2 if behind[-1] == "…" else -1], "…"]
+    # What stands right before the word, such as an opening quote, belongs to it.
+    gap = " " if text[:start][-1:].isspace() else ""
+    return " ".join(f"{' '.join(before)}{gap}[{text[start:end]}]{' '.join(behind)}".split())
 
 
 def main(arguments: list[str] | None = None) -> int:

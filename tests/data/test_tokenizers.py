@@ -95,6 +95,8 @@ def test_special_tokens_written_in_a_text_are_text(byte_pairs):
 def test_half_a_character_is_shown_as_such(byte_pairs):
     ids = byte_pairs.encode("🐕")
     assert len(ids) > 1 and byte_pairs.decode(ids[:-1]) == "\ufffd"
+    assert "".join(byte_pairs.label(token) for token in ids) == r"\xf0\x9f\x90\x95"
+    assert byte_pairs.label(byte_pairs.encode("b")[0]) == "b"
 
 
 def test_byte_pairs_are_those_of_the_library(byte_pairs):

@@ -200,6 +200,14 @@ class BytePairVocabulary(Vocabulary):
         spelt = _bytes(self.tokens, frozenset(self.special.values()))
         return b"".join(spelt[number] for number in self._text(ids).tolist()).decode("utf-8", errors="replace")
 
+    def label(self, token: int) -> str:
+        """See `Vocabulary.label`; bytes that are only a part of a character are written as \\xc3."""
+        text = super().label(token)
+        if "\ufffd" not in text:
+            return text
+        own = _bytes(self.tokens, frozenset(self.special.values()))[int(token)]
+        return own.decode("utf-8", errors="backslashreplace")
+
     def token_characters(self) -> np.ndarray:
         """See `Vocabulary.token_characters`."""
         spelt = _bytes(self.tokens, frozenset(self.special.values()))
