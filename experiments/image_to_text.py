@@ -15,9 +15,9 @@ PUBLISHED = nm.Published(metric="exact_match")
 
 def experiment() -> nm.Experiment:
     return nm.Experiment(
-        dataset=nm.data.SpeltDigits(max_length=3),
+        dataset=nm.data.SpeltDigits(max_length=3, train_size=40_000),
         model=nm.models.Captioner(num_layers=2, num_heads=4, width=64, feedforward_dim=128),
         task=nm.tasks.SequenceToSequence(label_smoothing=0.0, beam_size=1, bleu=False),
         optimizer=nm.optim.AdamW(learning_rate=nm.optim.Cosine(peak=2e-3, warmup=0.1), clip_norm=1.0),
-        training=nm.Training(batch_size=64, epochs=6),
+        training=nm.Training(batch_size=64, epochs=4),
     )
