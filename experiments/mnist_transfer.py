@@ -8,7 +8,9 @@
         --init_from=runs/transfer/low --init_patterns='conv_*,hidden' --optimizer.frozen='conv_*'
     done
 
-Not measured yet.
+Test accuracy on 5 to 9 with transfer 84.8 % +- 1.3 (mean and standard deviation of these 5 seeds: 83.5 84.8 85.5 83.5
+86.5), from scratch 78.5 % +- 0.3 (78.4 78.6 78.7 78.8 78.1); validation 88.9 % +- 1.7 and 83.6 % +- 0.6. On 0 to 4 the
+first network has 99.88 %. All seeds learn from the same 50 digits, in seconds. No other settings were tried.
 
 The convolutions stay as they are, the hidden layer goes on from where it was, and the output layer begins anew.
 """
