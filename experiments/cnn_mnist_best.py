@@ -20,5 +20,5 @@ def experiment() -> nm.Experiment:
         model=nm.models.CNN(features=(16, 32, 64), convolutions=2, hidden=128, norm="batch", dropout=0.4),
         task=nm.tasks.Classification(label_smoothing=0.1),
         optimizer=nm.optim.AdamW(learning_rate=nm.optim.OneCycle(peak=4e-3), weight_decay=0.05, ema_decay=0.999),
-        training=nm.Training(batch_size=128, epochs=12),
+        training=nm.Training(batch_size=128, epochs=10),
     )

@@ -21,5 +21,5 @@ def experiment() -> nm.Experiment:
         optimizer=nm.optim.AdamW(
             learning_rate=nm.optim.Cosine(peak=2e-3, end=1e-4, warmup=0.05), b2=0.99, weight_decay=0.1, clip_norm=1.0
         ),
-        training=nm.Training(batch_size=32, steps=3000, evaluate_every=500),
+        training=nm.Training(batch_size=32, steps=2000, evaluate_every=500),
     )

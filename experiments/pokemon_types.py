@@ -27,5 +27,5 @@ def experiment() -> nm.Experiment:
         model=nm.models.CNN(features=(32, 64), hidden=64, kernel_size=(5, 5), padding="VALID", dropout=0.5),
         task=nm.tasks.Classification(label_smoothing=0.1),
         optimizer=nm.optim.AdamW(learning_rate=nm.optim.Cosine(peak=1e-3, warmup=0.05), weight_decay=0.3),
-        training=nm.Training(batch_size=64, epochs=60, evaluate_every=nm.Epochs(5)),
+        training=nm.Training(batch_size=64, epochs=40, evaluate_every=nm.Epochs(5)),
     )

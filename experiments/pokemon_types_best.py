@@ -24,5 +24,5 @@ def experiment() -> nm.Experiment:
         model=nm.models.ResNet((1, 1, 1), features=32, stem="imagenet", shortcut="projection"),
         task=nm.tasks.Classification(label_smoothing=0.1),
         optimizer=nm.optim.AdamW(learning_rate=nm.optim.Cosine(peak=2e-3, warmup=0.05), weight_decay=0.1),
-        training=nm.Training(batch_size=64, epochs=60, evaluate_every=nm.Epochs(5)),
+        training=nm.Training(batch_size=64, epochs=40, evaluate_every=nm.Epochs(5)),
     )

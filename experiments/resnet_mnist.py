@@ -22,5 +22,5 @@ def experiment() -> nm.Experiment:
         optimizer=nm.optim.SGD(
             learning_rate=nm.optim.OneCycle(peak=0.2), momentum=0.9, nesterov=True, weight_decay=5e-4
         ),
-        training=nm.Training(batch_size=128, epochs=10),
+        training=nm.Training(batch_size=128, epochs=8),
     )

@@ -20,5 +20,5 @@ def experiment() -> nm.Experiment:
         model=nm.models.RNN(hidden=(522,), embedding_dim=64, output="all"),
         task=nm.tasks.LanguageModel(),
         optimizer=nm.optim.Adam(learning_rate=nm.optim.Cosine(peak=1e-3, warmup=0.05), clip_norm=1.0),
-        training=nm.Training(batch_size=32, steps=3000, evaluate_every=1000),
+        training=nm.Training(batch_size=32, steps=1500, evaluate_every=500),
     )

@@ -22,5 +22,5 @@ def experiment() -> nm.Experiment:
         optimizer=nm.optim.AdamW(
             learning_rate=nm.optim.Cosine(peak=2e-3, warmup=0.1), b2=0.98, clip_norm=1.0, ema_decay=0.999
         ),
-        training=nm.Training(batch_size=16, epochs=10),
+        training=nm.Training(batch_size=16, epochs=6),
     )

@@ -18,5 +18,5 @@ def experiment() -> nm.Experiment:
         optimizer=nm.optim.AdamW(
             learning_rate=nm.optim.Cosine(peak=2e-3, warmup=0.1), weight_decay=0.05, clip_norm=1.0
         ),
-        training=nm.Training(batch_size=128, epochs=10),
+        training=nm.Training(batch_size=128, epochs=8),
     )
