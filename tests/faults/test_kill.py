@@ -18,9 +18,12 @@ def arguments(epochs, checkpoint_every):
 
 @pytest.fixture(scope="module")
 def launch(root):
-    def start(workdir, *arguments):
-        command = [sys.executable, "launch.py", "--experiment=tests/tiny.py", f"--workdir={workdir}", "--figures=false"]
-        return subprocess.Popen([*command, *arguments], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    def start(workdir, *arguments, program=("launch.py",)):
+        command = [sys.executable, *program, "--experiment=tests/tiny.py", f"--workdir={workdir}", "--figures=false"]
+        # As a user's launches do, they keep every program that they compiled.
+        environment = {**os.environ, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen([*command, *arguments], cwd=root, env=environment, **pipes)
 
     return start
 
@@ -51,10 +54,10 @@ def begun(folder, seen):
     return any("tmp" in name for name in newest(folder) if name not in seen)
 
 
-@pytest.mark.parametrize(("kills", "epochs"), [(4, 4), pytest.param(20, 16, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("kills", "epochs"), [(4, 6), pytest.param(20, 16, marks=pytest.mark.slow)])
 def test_killed_at_random_moments(launch, uninterrupted, tmp_path, kills, epochs):
     # It saves so often that most of the time a checkpoint is being written.
-    workdir, flags = tmp_path / "run", arguments(epochs, checkpoint_every=5)
+    workdir, flags = tmp_path / "run", arguments(epochs, checkpoint_every=8)
     rng = random.Random(0)
     steps, while_saving = [], 0
     for kill in range(kills):
@@ -77,7 +80,7 @@ def test_killed_at_random_moments(launch, uninterrupted, tmp_path, kills, epochs
     process = launch(workdir, *flags)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors.decode()
-    never_killed = uninterrupted(epochs, checkpoint_every=5)
+    never_killed = uninterrupted(epochs, checkpoint_every=8)
     expected, result = (json.loads((folder / "result.json").read_text()) for folder in (never_killed, workdir))
     assert result["fingerprint"] == expected["fingerprint"]
     assert result["metrics"] == expected["metrics"]
@@ -109,22 +112,32 @@ def test_a_signal_saves_and_exits(launch, uninterrupted, tmp_path, number, code)
     process = launch(workdir, *flags)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors.decode()
-    never_stopped = uninterrupted(6, checkpoint_every=5)
+    never_stopped = uninterrupted(6, checkpoint_every=8)
     fingerprints = [
         json.loads((folder / "result.json").read_text())["fingerprint"] for folder in (workdir, never_stopped)
     ]
     assert fingerprints[0] == fingerprints[1]
 
 
+SAYS_WHEN_IT_TRAINS = """
+import runpy
+from neuralmon.training.loop import Loop
+
+def run(*arguments, run=Loop.run):
+    print("compiled", flush=True)
+    return run(*arguments)
+
+Loop.run = run
+runpy.run_path("launch.py", run_name="__main__")
+"""
+
+
 def test_a_second_ctrl_c_exits_at_once(launch, tmp_path):
-    workdir = tmp_path / "run"
-    process = launch(workdir, "--training.epochs=1000", "--training.steps_per_chunk=19000",
-                     "--training.evaluate_every=19000", "--model.hidden=512", "--quiet")  # fmt: skip
-    # One long chunk: the first Ctrl-C would wait for its end.
-    while not (workdir / "launches.json").exists():
-        assert process.poll() is None
-        time.sleep(0.01)
-    time.sleep(4.0)
+    # One long chunk, for whose end the first Ctrl-C waits.
+    flags = "--training.epochs=500000", "--training.steps_per_chunk=9500000", "--training.evaluate_every=9500000"
+    process = launch(tmp_path / "run", *flags, "--quiet", program=("-c", SAYS_WHEN_IT_TRAINS))
+    assert process.stdout.readline() == b"compiled\n"
+    time.sleep(0.5)
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
     time.sleep(0.3)
