@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Float
 
@@ -81,7 +82,8 @@ def _cosines(trained: Trained, places: Sequence[tuple[str, tuple[int, int]]]) ->
         words = [len(vocabulary.encode(text[: match.end()])) - 1 for match in _WORD.finditer(text, 0, end)]
         ends.append([place - cut for place in words if place >= cut])
     # It looks at nothing behind a place, so that padding there changes nothing.
-    states = np.asarray(inspect(model, trained.variables, tokens, "layers")["layers"][-1], np.float64)
+    read = jax.jit(lambda variables: inspect(model, variables, tokens, "layers")["layers"][-1])
+    states = np.asarray(read(trained.variables), np.float64)
     common = np.concatenate([states[row, places] for row, places in enumerate(ends)]).mean(axis=0)
     own = np.stack([states[row, places[-1]] for row, places in enumerate(ends)]) - common
     own /= np.maximum(np.linalg.norm(own, axis=1, keepdims=True), 1e-12)
