@@ -27,6 +27,11 @@ def make_mesh(batch_size: int) -> Mesh:
     return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
 
 
+def one_device() -> Mesh:
+    """Returns a mesh of the first device alone."""
+    return jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,), devices=jax.local_devices()[:1])
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     """Returns the sharding of what is whole on every device."""
     return NamedSharding(mesh, PartitionSpec())

@@ -36,9 +36,9 @@ def check_fields(experiment: Experiment) -> Experiment:
     return experiment
 
 
-def check_program(experiment: Experiment) -> None:
-    """Raises RequestError if the parts of a resolved experiment cannot be traced together."""
-    program, numbers, mesh = compiled(experiment)
+def check_program(experiment: Experiment, mesh: Mesh | None = None) -> None:
+    """Raises RequestError if the parts of a resolved experiment cannot be traced together, for all devices or `mesh`."""
+    program, numbers, mesh = compiled(experiment, mesh)
     spec = experiment.dataset.spec()
     with _explained(f"model: {type(experiment.model).__name__} cannot be applied to this data"), _unless(experiment):
         # Traces are kept: compiling these functions later starts from there.

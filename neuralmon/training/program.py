@@ -38,7 +38,7 @@ Numbers = Mapping[str, Any]  # by path: arrays, traced ones or NumPy's
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """The compiled functions of one structure.
+    """The functions of one structure, compiled or not.
 
     Attributes:
       init: (numbers) -> state.
@@ -51,11 +51,11 @@ class Program:
       window: None: `data` is a whole split, on the device; a number: it is a window of a stream, of so many batches.
     """
 
-    init: jax.stages.Wrapped
-    chunk: jax.stages.Wrapped
-    evaluate: jax.stages.Wrapped
-    predict: jax.stages.Wrapped
-    judge: jax.stages.Wrapped
+    init: Any
+    chunk: Any
+    evaluate: Any
+    predict: Any
+    judge: Any
     window: int | None
 
 
@@ -85,10 +85,10 @@ def output_shapes(experiment: Experiment, state: TrainState) -> tuple[Any, Batch
     return jax.eval_shape(outputs, state, experiment.dataset.spec().batch(experiment.training.batch_size))
 
 
-def compiled(experiment: Experiment) -> tuple[Program, dict[str, np.ndarray], Mesh]:
-    """Returns a resolved experiment's program, the numbers it takes, and the devices it runs on."""
+def compiled(experiment: Experiment, mesh: Mesh | None = None) -> tuple[Program, dict[str, np.ndarray], Mesh]:
+    """Returns a resolved experiment's program, the numbers it takes, and the devices it runs on; None: on all."""
     structure, numbers = split(experiment)
-    mesh = make_mesh(experiment.training.batch_size)
+    mesh = mesh or make_mesh(experiment.training.batch_size)
     return make_train(structure, mesh, window_of(experiment, mesh)), numbers, mesh
 
 
@@ -125,6 +125,19 @@ def make_train(structure: Experiment, mesh: Mesh, window: int | None = None) -> 
 
 def compile_train(structure: Experiment, mesh: Mesh, window: int | None = None) -> Program:
     """Returns new compiled functions, as `make_train` does when it has none."""
+    pure = functions(structure, mesh, window)
+    return Program(
+        init=jax.jit(pure.init, out_shardings=replicated(mesh), compiler_options=quick_to_compile(mesh)),
+        chunk=jax.jit(pure.chunk, donate_argnums=1),
+        evaluate=jax.jit(pure.evaluate),
+        predict=jax.jit(pure.predict),
+        judge=jax.jit(pure.judge),
+        window=window,
+    )
+
+
+def functions(structure: Experiment, mesh: Mesh, window: int | None = None) -> Program:
+    """Returns the functions of a resolved experiment's structure, not compiled: what a run calls and a sweep maps."""
     num_steps = structure.training.num_steps(structure.dataset.spec().sizes["train"])
     batch_size = structure.training.batch_size
 
@@ -202,20 +215,16 @@ def compile_train(structure: Experiment, mesh: Mesh, window: int | None = None) 
         losses = jax.vmap(loss_of)({**batch, "weights": jnp.ones_like(batch["weights"])}, outputs)
         return experiment.task.predict(outputs, experiment.dataset.spec()), losses
 
-    return Program(
-        # It runs once: at a higher level LLVM takes seconds over the random numbers, to save milliseconds.
-        init=jax.jit(init, out_shardings=replicated(mesh), compiler_options=_quick_to_compile(mesh)),
-        chunk=jax.jit(chunk, donate_argnums=1),
-        evaluate=jax.jit(evaluate),
-        predict=jax.jit(predict),
-        judge=jax.jit(judge),
-        window=window,
-    )
+    return Program(init, chunk, evaluate, predict, judge, window)
 
 
 def _zeros_like(shapes: Any) -> Any:
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
 
-def _quick_to_compile(mesh: Mesh) -> dict[str, Any]:
+def quick_to_compile(mesh: Mesh) -> dict[str, Any]:
+    """Returns the compiler's options for a program that runs once.
+
+    At a higher level LLVM takes seconds over the random numbers, to save milliseconds.
+    """
     return {"xla_backend_optimization_level": 1} if mesh.devices.flat[0].platform == "cpu" else {}

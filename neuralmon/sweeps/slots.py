@@ -1,0 +1,169 @@
+"""Slots: trainings of one structure that go on in one program, each with its own state, step and numbers."""
+
+import contextlib
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from neuralmon.data.pipeline import Data
+from neuralmon.errors import RequestError
+from neuralmon.experiment import Experiment, split
+from neuralmon.state import TrainState
+from neuralmon.sweeps.mapped import make_mapped
+from neuralmon.training.feed import split_shapes
+from neuralmon.training.program import Numbers
+
+_KEPT_FREE = 0.1  # of the memory, for what nobody counts
+
+
+class Slots:
+    """The slots of one structure on this process's devices.
+
+    Args:
+      experiment: a resolved experiment of the structure.
+      wanted: how many slots there are to be; there are fewer if the memory does not hold so many.
+      mesh: the devices (see `slot_mesh`).
+      data: each split's examples, on every device.
+
+    Raises:
+      RequestError: not even one training fits into memory.
+    """
+
+    def __init__(self, experiment: Experiment, wanted: int, mesh: Mesh, data: Mapping[str, Data]) -> None:
+        structure, numbers = split(experiment)
+        self._experiment, self._data = experiment, data
+        self._mapped = make_mapped(structure, numbers, mesh)
+        devices = mesh.size
+        size = min(-(-wanted // devices), _fitting(self._state_bytes, devices, mesh)) * devices
+        self._chunk = self._compiled(size, mesh)
+        while (size := self._size) > devices and self._temporary > _free_bytes(mesh) // devices:
+            self._chunk = self._compiled(size // devices // 2 * devices, mesh)
+        self._numbers = {name: np.zeros(self._size, shape.dtype) for name, shape in self._mapped.numbers.items()}
+        self.states = jax.tree.map(
+            lambda leaf: jax.device_put(np.zeros((self._size, *leaf.shape), leaf.dtype), self._mapped.slots),
+            self._mapped.state,
+        )
+        self._evaluators: dict[str, Any] = {}
+        self._best: Any = None
+
+    @property
+    def size(self) -> int:
+        """The number of slots."""
+        return self._size
+
+    def begin(self, fresh: Mapping[int, Numbers]) -> None:
+        """Puts new trainings into slots: slot -> numbers."""
+        for slot, numbers in fresh.items():
+            self.set_numbers(slot, numbers)
+        self.states = self._mapped.init(self._numbers, self.states, self._mask(fresh))
+
+    def set_numbers(self, slot: int, numbers: Numbers) -> None:
+        """Goes on with other numbers in a slot."""
+        for name, number in numbers.items():
+            self._numbers[name][slot] = number
+
+    def advance(self, lengths: Mapping[int, int]) -> Any:
+        """Sends so many steps of each slot to the devices; returns what `fetched` makes sums of."""
+        steps = np.zeros(self._size, np.int32)
+        for slot, length in lengths.items():
+            steps[slot] = length
+        self.states, sums = self._chunk(self._numbers, self.states, self._data["train"], steps)
+        return sums
+
+    def evaluate(self, split_name: str, wanted: Sequence[int], best: bool = False) -> Any:
+        """Sends an evaluation of some slots to the devices, of their best states with `best`; see `fetched`."""
+        states = self._best if best else self.states
+        return self._mapped.evaluate(self._numbers, states, self._data[split_name], self._mask(wanted))
+
+    def copy(self, sources: Mapping[int, int]) -> None:
+        """Gives slots the states of others: slot -> the one it is taken from."""
+        chosen = np.arange(self._size)
+        for slot, source in sources.items():
+            chosen[slot] = source
+        self.states = self._mapped.take(self.states, chosen)
+
+    def remember(self, slots: Sequence[int]) -> None:
+        """Keeps the present states of some slots as their best ones."""
+        others = jax.tree.map(lambda leaf: leaf.copy(), self.states) if self._best is None else self._best
+        self._best = self._mapped.merge(self.states, others, self._mask(slots))
+
+    def state(self, slot: int, best: bool = False) -> TrainState:
+        """Returns a copy of a slot's state, on the host."""
+        states = self._best if best else self.states
+        device, place = divmod(slot, self._size // len(self._mapped.slots.device_set))
+
+        def one(leaf: jax.Array) -> np.ndarray:
+            # Only the part that lies on the slot's device is fetched.
+            return np.array(leaf.addressable_shards[device].data[place])
+
+        return jax.tree.map(one, states)
+
+    def _mask(self, slots: Any) -> np.ndarray:
+        mask = np.zeros(self._size, bool)
+        mask[list(slots)] = True
+        return mask
+
+    @property
+    def _state_bytes(self) -> int:
+        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(self._mapped.state))
+
+    def _compiled(self, size: int, mesh: Mesh) -> Any:
+        """Returns the chunk for so many slots, and knows the memory that it needs besides."""
+        self._size = size
+
+        def slotted(leaf: Any) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct((size, *leaf.shape), leaf.dtype, sharding=self._mapped.slots)
+
+        shapes = jax.tree.map(slotted, (self._mapped.numbers, self._mapped.state))
+        spec = self._experiment.dataset.spec()
+        data = {
+            name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self._mapped.whole)
+            for name, leaf in split_shapes(spec, "train", mesh).items()
+        }
+        lengths = slotted(jax.ShapeDtypeStruct((), np.int32))
+        compiled = self._mapped.chunk.lower(*shapes, data, lengths).compile()
+        analysis = compiled.memory_analysis()
+        self._temporary = int(getattr(analysis, "temp_size_in_bytes", 0) or 0)
+        return compiled
+
+
+def fetched(sums: Any, slots: Sequence[int]) -> dict[int, Any]:
+    """Waits for sums and returns those of some slots."""
+    there = jax.device_get(sums)
+    return {slot: jax.tree.map(lambda leaf: leaf[slot], there) for slot in slots}
+
+
+def _fitting(state_bytes: int, devices: int, mesh: Mesh) -> int:
+    """Returns how many slots a device has memory for: a state is there twice while a chunk is computed."""
+    free = _free_bytes(mesh) // devices
+    if 2 * state_bytes > free:
+        what = f"the state of one training takes {state_bytes / 1e6:,.0f} MB, twice while a chunk is computed"
+        raise RequestError(f"{what}, but only {free / 1e6:,.0f} MB of a device's memory are free")
+    return int(max(1, free // max(2 * state_bytes, 1)))
+
+
+def _free_bytes(mesh: Mesh) -> int:
+    """Returns the bytes of memory that are free for this process's devices, some left for other things."""
+    device = mesh.devices.flat[0]
+    if device.platform != "cpu":
+        stats = device.memory_stats() or {}
+        free = (stats.get("bytes_limit", 2**63) - stats.get("bytes_in_use", 0)) * mesh.size
+        return int(free * (1 - _KEPT_FREE))
+    found = []
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        found.append(int(re.search(r"MemAvailable:\s+(\d+)", Path("/proc/meminfo").read_text())[1]) * 1024)  # type: ignore[index]
+    for limit, used in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ):
+        with contextlib.suppress(OSError, ValueError):
+            found.append(int(Path(limit).read_text()) - int(Path(used).read_text()))
+    if not found and hasattr(os, "sysconf"):
+        found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
+    return int(min(found, default=2**63) * (1 - _KEPT_FREE))
