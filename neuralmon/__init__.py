@@ -27,6 +27,12 @@ if TYPE_CHECKING:
     from neuralmon.fields import Number as Number
     from neuralmon.inspection import inspect as inspect
     from neuralmon.published import Published as Published
+    from neuralmon.sweeps.domains import Choice as Choice
+    from neuralmon.sweeps.domains import IntUniform as IntUniform
+    from neuralmon.sweeps.domains import LogUniform as LogUniform
+    from neuralmon.sweeps.domains import Uniform as Uniform
+    from neuralmon.sweeps.result import SweepResult as SweepResult
+    from neuralmon.sweeps.sweep import sweep as sweep
     from neuralmon.training import Result as Result
     from neuralmon.training import load_run as load_run
     from neuralmon.training.train import train as train
@@ -37,18 +43,24 @@ __version__ = "0.1.0"
 # answers at once where it needs none of them.
 _ROOMS = ("data", "fields", "interop", "layers", "models", "ops", "optim", "tasks")
 _NAMES = {
+    "Choice": "sweeps.domains",
     "Epochs": "experiment",
     "Experiment": "experiment",
+    "IntUniform": "sweeps.domains",
+    "LogUniform": "sweeps.domains",
     "NeuralmonError": "errors",
     "Number": "fields",
     "Published": "published",
     "RequestError": "errors",
     "Result": "training",
     "RunError": "errors",
+    "SweepResult": "sweeps.result",
     "Training": "experiment",
+    "Uniform": "sweeps.domains",
     "inspect": "inspection",
     "load_experiment": "catalog",
     "load_run": "training",
+    "sweep": "sweeps.sweep",
     "train": "training",
 }
 

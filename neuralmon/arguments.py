@@ -27,6 +27,12 @@ USAGE = """usage: python launch.py --experiment=NAME_OR_FILE [--mode=MODE] [--wo
   python launch.py --mode=sample --workdir=runs/mine --prompt="To be" [--temperature=0.8]
   python launch.py --mode=results --workdir=runs               all finished runs in one table
   python launch.py --mode=summary --model=resnet50             a published network by name: layers, parameters, FLOPs
+
+many trainings in one program, of any field; values are a,b,c  0..7  low:high:count  low:high:log:count and, to draw
+--sweep_trials=N from, uniform(low, high)  loguniform(low, high)  int(low, high)  choice(a, b):
+
+  python launch.py --experiment=mlp_mnist --sweep.optimizer.weight_decay=1e-3:1:log:4 --sweep.training.seed=0..7
+  python launch.py --experiment=./my_own.py --mode=sweep       the values that its file calls SWEEP
 """
 
 
@@ -44,7 +50,7 @@ def defined() -> flags.FlagValues:
     flags.DEFINE_enum(
         "mode",
         "train",
-        ["train", "evaluate", "predict", "sample", "summary", "results"],
+        ["train", "evaluate", "predict", "sample", "summary", "results", "sweep"],
         "what is done with the experiment",
         values,
     )
@@ -69,12 +75,40 @@ def defined() -> flags.FlagValues:
             define = next(define for kind, define in _DEFINE.items() if kind in str(field.type))
             said = meaning(SampleRequest, field.name).removesuffix(".")
             define(field.name, field.default, f"sample: {said}", flag_values=values)
-    flags.DEFINE_integer("devices", None, "CPU devices to cut each batch over", 1, flag_values=values)
+    flags.DEFINE_integer(
+        "sweep_trials", None, "sweep: how many trainings, where values are drawn", 1, flag_values=values
+    )
+    flags.DEFINE_string("sweep_search", None, "sweep: grid, random, sobol; with sweep_trials random, else grid", values)
+    flags.DEFINE_string("sweep_zip", "", "sweep: fields that go through their lists together: a.b,c.d;e.f,g", values)
+    flags.DEFINE_integer("sweep_seed", 0, "sweep: of what is drawn", 0, flag_values=values)
+    flags.DEFINE_integer("sweep_slots", None, "sweep: trainings at the same time", 1, flag_values=values)
+    flags.DEFINE_string(
+        "sweep_keep", "1", "sweep: how many of the best configurations are kept as runs, or all", values
+    )
+    flags.DEFINE_integer(
+        "devices", None, "CPU devices to cut each batch over; of a sweep, to train on", 1, flag_values=values
+    )
     flags.DEFINE_bool("quiet", False, "print nothing but errors", values)
     flags.DEFINE_bool("debug", False, "print the traceback of an error", values)
     flags.DEFINE_bool("list", False, "print the experiments there are", values)
     flags.DEFINE_bool("help", False, "print this help", values, short_name="h")
     return values
+
+
+def take_sweeps(argv: list[str]) -> tuple[list[str], dict[str, str]]:
+    """Returns the command line without its `--sweep.PATH=VALUES`, and their values by path."""
+    rest, swept, words = [], dict[str, str](), iter(argv)
+    for word in words:
+        path, equals, values = word.lstrip("-").removeprefix("sweep.").partition("=")
+        if not (word.startswith("-") and word.lstrip("-").startswith("sweep.")):
+            rest.append(word)
+            continue
+        if not equals and (values := next(words, "")) == "":
+            raise RequestError(f"{word} needs values: {word}=VALUES")
+        if path in swept:
+            raise RequestError(f"--sweep.{path} is there twice")
+        swept[path] = values
+    return rest, swept
 
 
 def parse(values: flags.FlagValues, argv: list[str], known_only: bool = False) -> list[str]:

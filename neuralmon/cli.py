@@ -6,9 +6,10 @@ What can be said without jax is said here; the rest is done by `commands.py`, in
 import signal
 import sys
 import traceback
+from pathlib import Path
 
 from neuralmon import process
-from neuralmon.arguments import defined, help_text, parse, refuse_unknown
+from neuralmon.arguments import defined, help_text, parse, refuse_unknown, take_sweeps
 from neuralmon.errors import Interrupted, NeuralmonError, RequestError, first_line
 from neuralmon.shipped import find_experiment, shipped
 
@@ -39,6 +40,7 @@ def main(argv: list[str]) -> int:
 
 def _main(argv: list[str]) -> int:
     options = defined()
+    argv, swept = take_sweeps(argv)
     fields = parse(options, argv, known_only=True)
     refuse_unknown(fields, options)
     if options.list:
@@ -51,10 +53,15 @@ def _main(argv: list[str]) -> int:
         raise RequestError("--workdir= is empty; give a folder")
     if options.experiment is not None:
         find_experiment(options.experiment)
-    process.configure(options.devices)
+    if swept and options["mode"].present and options.mode != "sweep":
+        raise RequestError(f"--sweep.{next(iter(swept))} has no effect in --mode={options.mode}")
+    if swept or (options.mode == "train" and options.workdir and (Path(options.workdir) / "sweep.json").is_file()):
+        options.mode = "sweep"
+    # A trial of a sweep is trained on one device, and each core can be one.
+    process.configure(options.devices, all_cores=options.mode == "sweep")
     from neuralmon import commands  # imports jax
 
-    return commands.run(argv, fields, options)
+    return commands.run(argv, fields, options, swept)
 
 
 def console() -> None:

@@ -6,6 +6,7 @@ part (`--model='MLP(hidden=(512,))'`) decides which flags there are below it (`-
 
 import dataclasses
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from neuralmon.reports.predictions import predictions
 from neuralmon.reports.results import results
 from neuralmon.reports.summary import model_summary, summary
 from neuralmon.sampling import SampleRequest
+from neuralmon.sweeps.folder import SweepFolder
+from neuralmon.sweeps.launch import run_sweep
 from neuralmon.training.check import check
 from neuralmon.training.options import Options
 from neuralmon.training.progress import progress_for
@@ -32,13 +35,14 @@ from neuralmon.training.run_folder import RunFolder, default_workdir
 from neuralmon.training.train import train
 
 
-def run(argv: list[str], fields: list[str], options: flags.FlagValues) -> int:
+def run(argv: list[str], fields: list[str], options: flags.FlagValues, swept: Mapping[str, str]) -> int:
     """Does what is asked and returns the exit code.
 
     Args:
       argv: the whole command line.
       fields: what in it is no option.
       options: its options.
+      swept: what `--sweep.PATH=VALUES` says, by path.
 
     Raises:
       RequestError: it cannot be done.
@@ -53,6 +57,8 @@ def run(argv: list[str], fields: list[str], options: flags.FlagValues) -> int:
         return 0
     if options.experiment is not None:
         experiment = load_experiment(options.experiment)
+    elif options.workdir is not None and options.mode == "sweep":
+        experiment = SweepFolder(Path(options.workdir)).recorded_experiment()
     elif options.workdir is not None:
         experiment = RunFolder(Path(options.workdir)).experiment()
     elif options.mode == "summary" and any(field.lstrip("-").startswith("model") for field in fields):
@@ -68,6 +74,8 @@ def run(argv: list[str], fields: list[str], options: flags.FlagValues) -> int:
         print(summary(check(experiment)))
         return 0
     experiment.check_recordable()
+    if options.mode == "sweep":
+        return run_sweep(experiment, swept, options)
     workdir, progress = options.workdir or default_workdir(experiment.name), progress_for(sys.stderr, options.quiet)
     chosen: dict[str, Any] = {field.name: options[field.name].value for field in dataclasses.fields(Options)}
     chosen |= {name: tuple(chosen[name]) for name in ("init_patterns", "writers")}
@@ -90,6 +98,10 @@ _ONLY_IN = {
     "split": ("evaluate",),
     "input": ("predict", "sample"),
     "format": ("predict",),
+    "reference_ops": ("train", "sweep"),
+    **dict.fromkeys(
+        ("sweep_trials", "sweep_search", "sweep_zip", "sweep_seed", "sweep_slots", "sweep_keep"), ("sweep",)
+    ),
 }
 
 

@@ -49,11 +49,12 @@ def begun() -> None:
         _collects_later = False
 
 
-def configure(devices: int | None = None) -> None:
+def configure(devices: int | None = None, all_cores: bool = False) -> None:
     """Sets what makes training on this machine fast, unless the user has set it.
 
     Args:
-      devices: number of CPU devices to cut batches over; None: as the user's settings say.
+      devices: number of CPU devices; None: as the user's settings say.
+      all_cores: where nobody says, there is a CPU device for each core.
 
     Raises:
       RequestError: a setting comes too late or is not possible.
@@ -67,6 +68,9 @@ def configure(devices: int | None = None) -> None:
         os.environ["XLA_FLAGS"] = " ".join([*flags.split(), *ours])
     import jax
 
+    said = "JAX_NUM_CPU_DEVICES" in os.environ or "xla_force_host_platform_device_count" in flags
+    if devices is None and all_cores and not said:
+        devices = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     if devices is not None:
         try:
             jax.config.update("jax_num_cpu_devices", devices)

@@ -17,6 +17,13 @@ class Text(str):
 
 
 @dataclasses.dataclass(frozen=True)
+class Recorded:
+    """A value as records say it."""
+
+    data: Any
+
+
+@dataclasses.dataclass(frozen=True)
 class Uniform:
     """Real numbers from `low` to `high`, all equally likely."""
 

@@ -1,10 +1,10 @@
 """How values of a sweep are written on the command line; nothing here imports jax.
 
-    1e-3,1e-2,none     these; commas within brackets belong to a value: MLP(hidden=(64, 64)),CNN()
-    0..7               whole numbers, both ends included; may stand in a list: 0..3,10
-    0.1:0.5:5          five numbers, equal steps apart
-    1e-4:1e-2:log:8    eight numbers, equal factors apart
-    uniform(0, 0.5)    loguniform(1e-4, 1e-1)  int(1, 8)  choice(relu, gelu): to draw from
+1e-3,1e-2,none     these; commas within brackets belong to a value: MLP(hidden=(64, 64)),CNN()
+0..7               whole numbers, both ends included; may stand in a list: 0..3,10
+0.1:0.5:5          five numbers, equal steps apart
+1e-4:1e-2:log:8    eight numbers, equal factors apart
+uniform(0, 0.5)    loguniform(1e-4, 1e-1)  int(1, 8)  choice(relu, gelu): to draw from
 """
 
 import re

@@ -100,9 +100,7 @@ def make_mapped(structure: Experiment, numbers: Mapping[str, Any], mesh: Mesh) -
 
     slots, whole = NamedSharding(mesh, _SLOTS), NamedSharding(mesh, _WHOLE)
     return Mapped(
-        init=jax.jit(
-            spread(init, _SLOTS, _SLOTS, _SLOTS), donate_argnums=1, compiler_options=quick_to_compile(mesh)
-        ),
+        init=jax.jit(spread(init, _SLOTS, _SLOTS, _SLOTS), donate_argnums=1, compiler_options=quick_to_compile(mesh)),
         chunk=jax.jit(spread(chunk, _SLOTS, _SLOTS, _WHOLE, _SLOTS), donate_argnums=1),
         evaluate=jax.jit(spread(evaluate, _SLOTS, _SLOTS, _WHOLE, _SLOTS)),
         take=jax.jit(take, donate_argnums=0, out_shardings=slots),

@@ -1,6 +1,7 @@
 """Slots: trainings of one structure that go on in one program, each with its own state, step and numbers."""
 
 import contextlib
+import operator
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -29,15 +30,20 @@ class Slots:
       experiment: a resolved experiment of the structure.
       wanted: how many slots there are to be; there are fewer if the memory does not hold so many.
       mesh: the devices (see `slot_mesh`).
-      data: each split's examples, on every device.
+
+    Attributes:
+      data: each split's examples, on every device; to be set before anything is trained.
+      states: the states of all slots.
 
     Raises:
       RequestError: not even one training fits into memory.
     """
 
-    def __init__(self, experiment: Experiment, wanted: int, mesh: Mesh, data: Mapping[str, Data]) -> None:
+    data: Mapping[str, Data]
+
+    def __init__(self, experiment: Experiment, wanted: int, mesh: Mesh) -> None:
         structure, numbers = split(experiment)
-        self._experiment, self._data = experiment, data
+        self._experiment = experiment
         self._mapped = make_mapped(structure, numbers, mesh)
         devices = mesh.size
         size = min(-(-wanted // devices), _fitting(self._state_bytes, devices, mesh)) * devices
@@ -49,7 +55,6 @@ class Slots:
             lambda leaf: jax.device_put(np.zeros((self._size, *leaf.shape), leaf.dtype), self._mapped.slots),
             self._mapped.state,
         )
-        self._evaluators: dict[str, Any] = {}
         self._best: Any = None
 
     @property
@@ -73,13 +78,13 @@ class Slots:
         steps = np.zeros(self._size, np.int32)
         for slot, length in lengths.items():
             steps[slot] = length
-        self.states, sums = self._chunk(self._numbers, self.states, self._data["train"], steps)
+        self.states, sums = self._chunk(self._numbers, self.states, self.data["train"], steps)
         return sums
 
     def evaluate(self, split_name: str, wanted: Sequence[int], best: bool = False) -> Any:
         """Sends an evaluation of some slots to the devices, of their best states with `best`; see `fetched`."""
         states = self._best if best else self.states
-        return self._mapped.evaluate(self._numbers, states, self._data[split_name], self._mask(wanted))
+        return self._mapped.evaluate(self._numbers, states, self.data[split_name], self._mask(wanted))
 
     def copy(self, sources: Mapping[int, int]) -> None:
         """Gives slots the states of others: slot -> the one it is taken from."""
@@ -90,6 +95,8 @@ class Slots:
 
     def remember(self, slots: Sequence[int]) -> None:
         """Keeps the present states of some slots as their best ones."""
+        if not slots:
+            return
         others = jax.tree.map(lambda leaf: leaf.copy(), self.states) if self._best is None else self._best
         self._best = self._mapped.merge(self.states, others, self._mask(slots))
 
@@ -136,7 +143,7 @@ class Slots:
 def fetched(sums: Any, slots: Sequence[int]) -> dict[int, Any]:
     """Waits for sums and returns those of some slots."""
     there = jax.device_get(sums)
-    return {slot: jax.tree.map(lambda leaf: leaf[slot], there) for slot in slots}
+    return {slot: jax.tree.map(operator.itemgetter(slot), there) for slot in slots}
 
 
 def _fitting(state_bytes: int, devices: int, mesh: Mesh) -> int:

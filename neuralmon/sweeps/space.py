@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from neuralmon.errors import RequestError
-from neuralmon.sweeps.domains import Choice, Domain, IntUniform, LogUniform, Text, Uniform, as_choice
+from neuralmon.sweeps.domains import Choice, Domain, IntUniform, LogUniform, Recorded, Text, Uniform, as_choice
 from neuralmon.sweeps.grammar import read_domain
 from neuralmon.syntax import read_text
 
@@ -132,16 +132,49 @@ class Space:
             return None
         return math.prod(len(domain) for domain in domains)  # type: ignore[arg-type]
 
-    def described(self, write: Callable[[Any], Any]) -> dict[str, Any]:
-        """Returns the space as JSON-ready data, of which `write` makes single values."""
+    def to_json(self, write: Callable[[Any], Any]) -> dict[str, Any]:
+        """Returns the space as JSON-ready data, of which `write` makes values that are no plain ones."""
 
-        def one(domain: Any) -> Any:
-            if isinstance(domain, Choice):
-                return [write(value) for value in domain.values]
-            return f"function {getattr(domain, '__name__', '')}" if callable(domain) else str(domain)
+        def one(value: Any) -> Any:
+            if isinstance(value, Text):
+                return {"text": str(value)}
+            plain = value is None or isinstance(value, bool | int | float | str)
+            return value if plain else {"data": value.data if isinstance(value, Recorded) else write(value)}
 
-        said = {",".join(dimension.paths): one(dimension.domain) for dimension in self.dimensions}
-        return {**said, **({SEED: one(Choice(*self.seeds))} if self.seeds else {})}
+        def dimension(given: Dimension) -> dict[str, Any]:
+            said: dict[str, Any] = {"paths": list(given.paths)}
+            if callable(given.domain):
+                return {**said, "function": getattr(given.domain, "__name__", "function")}
+            if not isinstance(given.domain, Choice):
+                return {**said, "draw": str(given.domain)}
+            zipped = len(given.paths) > 1
+            return {**said, "values": [[*map(one, value)] if zipped else one(value) for value in given.domain.values]}
+
+        return {"dimensions": [*map(dimension, self.dimensions)], "seeds": [*map(one, self.seeds)]}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Space":
+        """Returns the space of `to_json`'s data; RequestError if a function is part of it."""
+
+        def one(value: Any) -> Any:
+            match value:
+                case {"text": str(text)}:
+                    return Text(text)
+                case {"data": recorded}:
+                    return Recorded(recorded)
+            return value
+
+        def dimension(said: Mapping[str, Any]) -> Dimension:
+            paths = tuple(said["paths"])
+            if "function" in said:
+                raise RequestError(
+                    f"{paths[0]} is a function, which is no part of a record: give --experiment=FILE again"
+                )
+            if "draw" in said:
+                return Dimension(paths, read_domain(said["draw"]))
+            return Dimension(paths, Choice(*(tuple(map(one, v)) if len(paths) > 1 else one(v) for v in said["values"])))
+
+        return cls(tuple(map(dimension, data["dimensions"])), tuple(map(one, data["seeds"])))
 
     @staticmethod
     def _crossed(before: Iterator[Values], dimension: Dimension) -> Iterator[Values]:
@@ -187,4 +220,3 @@ def _plain(value: Any) -> Any:
     except RequestError:
         return str(value)
     return read if read is None or isinstance(read, bool | int | float | str) else str(value)
-

@@ -11,7 +11,7 @@ from neuralmon import codec
 from neuralmon.errors import NeuralmonError, RequestError, did_you_mean
 from neuralmon.experiment import Experiment, Node, replace_at, split, walk
 from neuralmon.parallel import one_device
-from neuralmon.sweeps.domains import Text
+from neuralmon.sweeps.domains import Recorded, Text
 from neuralmon.sweeps.space import SEED
 from neuralmon.syntax import read_text, write_text
 from neuralmon.training.check import check_fields, check_program
@@ -49,9 +49,10 @@ class Trial:
 
 @dataclasses.dataclass(frozen=True)
 class _Prototype:
-    """A resolved experiment, and where the numbers lie that other trials of its structure may have otherwise."""
+    """An experiment, resolved and as asked for, and where the numbers lie that others of its structure differ in."""
 
     experiment: Experiment
+    asked: Experiment
     structure: str
     numbers: Mapping[str, np.ndarray]
     nodes: Mapping[str, Node]
@@ -85,11 +86,11 @@ class Trials:
 
     def experiment(self, trial: Trial) -> Experiment:
         """Returns the resolved experiment of a trial: with `nm.train` it ends in the same parameters."""
-        experiment = self._prototypes[trial.prototype].experiment
-        for path, value in trial.values.items():
-            if path in trial.numbers:
-                experiment = replace_at(experiment, path, value)
-        return experiment
+        return self._with_numbers(self._prototypes[trial.prototype].experiment, trial)
+
+    def asked(self, trial: Trial) -> Experiment:
+        """Returns the experiment of a trial with what the data decides left open, as the base has it."""
+        return self._with_numbers(self._prototypes[trial.prototype].asked, trial)
 
     def of_structure(self, structure: str) -> Experiment:
         """Returns a resolved experiment of this structure."""
@@ -99,6 +100,11 @@ class Trials:
     def num_structures(self) -> int:
         """Structures of all trials that were made."""
         return len(self._structures)
+
+    @property
+    def structures(self) -> list[Experiment]:
+        """A resolved experiment of each structure."""
+        return list(self._structures.values())
 
     def check_programs(self) -> None:
         """Raises RequestError if the parts of one of the structures do not fit each other."""
@@ -110,11 +116,17 @@ class Trials:
                 which = next(one for one in self._prototypes.items() if one[1].structure == structure)
                 raise RequestError(f"trials with {which[0]:.300}: {error}") from None
 
+    def _with_numbers(self, experiment: Experiment, trial: Trial) -> Experiment:
+        for path, value in trial.values.items():
+            if path in trial.numbers and isinstance(value, int | float):
+                experiment = replace_at(experiment, path, value)
+        return experiment
+
     def _trial(self, number: int, values: Mapping[str, Any]) -> Trial:
         plain = {path: read for path, value in values.items() if (read := _number(value)) is not None}
         name, prototype = self._prototype(values, plain)
         numbers, recorded = dict(prototype.numbers), {}
-        for path, value in values.items():
+        for path in values:
             node = prototype.nodes[path]
             if path in plain and path in numbers:
                 try:
@@ -141,7 +153,9 @@ class Trials:
 
     def _key(self, values: Mapping[str, Any], plain: Collection[str]) -> str:
         texts = {path: "#" if path in plain else _shown(value, self.base) for path, value in values.items()}
-        return ", ".join(f"{path}={text if isinstance(text, str) else write_text(text)}" for path, text in texts.items())
+        return ", ".join(
+            f"{path}={text if isinstance(text, str) else write_text(text)}" for path, text in texts.items()
+        )
 
     def _made(self, values: Mapping[str, Any]) -> _Prototype:
         experiment = self.base
@@ -155,13 +169,15 @@ class Trials:
         structure, numbers = split(resolved)
         name = codec.canonical(structure.to_json())
         self._structures.setdefault(name, resolved)
-        return _Prototype(resolved, name, numbers, {path: recorded[path] for path in values})
+        return _Prototype(resolved, experiment, name, numbers, {path: recorded[path] for path in values})
 
     def _value(self, value: Any, node: Node) -> Any:
         names = self.base.names
         try:
             if isinstance(value, Text):
                 return codec.parse(value, node.annotation, names)
+            if isinstance(value, Recorded):
+                return codec.from_json(value.data, node.annotation, names)
             return codec.from_json(codec.to_json(value, names), node.annotation, names)
         except RequestError as error:
             raise RequestError(f"{node.path}: {error}") from None
@@ -182,6 +198,8 @@ def _number(value: Any) -> float | None:
 def _shown(value: Any, base: Experiment) -> Any:
     if isinstance(value, Text):
         return str(value)
+    if isinstance(value, Recorded):
+        return value.data
     try:
         return codec.to_json(value, base.names, False)
     except RequestError:

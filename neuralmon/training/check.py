@@ -37,7 +37,7 @@ def check_fields(experiment: Experiment) -> Experiment:
 
 
 def check_program(experiment: Experiment, mesh: Mesh | None = None) -> None:
-    """Raises RequestError if the parts of a resolved experiment cannot be traced together, for all devices or `mesh`."""
+    """Raises RequestError if the parts of a resolved experiment cannot be traced together; no mesh: for all devices."""
     program, numbers, mesh = compiled(experiment, mesh)
     spec = experiment.dataset.spec()
     with _explained(f"model: {type(experiment.model).__name__} cannot be applied to this data"), _unless(experiment):

@@ -55,6 +55,19 @@ def monitor(experiment: Experiment) -> tuple[str, Literal["max", "min"]]:
     return asked.removeprefix("-"), "min" if asked.startswith("-") or asked in _LESS_IS_BETTER else "max"
 
 
+def standing(rows: Sequence[Mapping[str, Any]], metric: tuple[str, Literal["max", "min"]]) -> tuple[int | None, int]:
+    """Returns the step of the best of these evaluations, and how many came after it."""
+    name, direction = metric
+    sign = 1.0 if direction == "max" else -1.0
+    # What is not a number is NaN here, and None in what was read from the folder: no best state either way.
+    known = [index for index, row in enumerate(rows) if row.get(name) is not None and np.isfinite(row[name])]
+    scores = {index: sign * rows[index][name] for index in known}
+    if not scores:
+        return None, len(rows)
+    best = max(scores, key=lambda index: (scores[index], -index))
+    return rows[best]["step"], len(rows) - 1 - best
+
+
 def added(parts: list[Any]) -> Any:
     """Returns the sums of parts of a chunk or of a split; of bad steps the first."""
     first, *rest = parts

@@ -16,7 +16,7 @@ from neuralmon.errors import Interrupted, RunError
 from neuralmon.experiment import Experiment
 from neuralmon.state import TrainState
 from neuralmon.training.checkpoint import Checkpoints
-from neuralmon.training.evaluation import added, evaluate, monitor
+from neuralmon.training.evaluation import added, evaluate, monitor, standing
 from neuralmon.training.feed import Feed
 from neuralmon.training.profiling import Profile
 from neuralmon.training.program import Numbers, Program
@@ -190,16 +190,8 @@ class Loop:
 
     def _standing(self) -> tuple[int | None, int]:
         """Returns the step of the best evaluation so far, and how many came after it."""
-        name, direction = monitor(self.experiment)
         rows = [row for row in self.history if row["split"] == "validation"]
-        sign = 1.0 if direction == "max" else -1.0
-        # What is not a number is NaN here, and None in what was read from the folder: no best state either way.
-        known = [index for index, row in enumerate(rows) if row.get(name) is not None and np.isfinite(row[name])]
-        scores = {index: sign * rows[index][name] for index in known}
-        if not scores:
-            return None, len(rows)
-        best = max(scores, key=lambda index: (scores[index], -index))
-        return rows[best]["step"], len(rows) - 1 - best
+        return standing(rows, monitor(self.experiment))
 
     def _write(self, step: int, split: str, metrics: dict[str, Any]) -> None:
         self.history.append({"step": step, "split": split, **metrics})

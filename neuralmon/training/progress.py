@@ -93,7 +93,7 @@ class PlainLines(Progress):
         print(text, file=self._stream, flush=True)
 
     def _eta(self) -> list[str]:
-        return [] if self._end is None else [f"ETA {_duration(self._end - self._clock())}"]
+        return [] if self._end is None else [f"ETA {duration(self._end - self._clock())}"]
 
     def _position(self, step: int) -> str:
         return f"{step:{len(str(self._total))}d}/{self._total} {100 * step // max(self._total, 1):3d} %"
@@ -145,7 +145,7 @@ class LiveBar(PlainLines):
         done, left = ("#", "-") if options.ascii_only else ("━", "─")
         filled = 24 * self._step // max(self._total, 1)
         bar = Text.assemble((done * filled, "green"), (left * (24 - filled), "dim"))
-        times = "  ".join(["", *self._eta(), _duration(self._clock() - self._started), ""])
+        times = "  ".join(["", *self._eta(), duration(self._clock() - self._started), ""])
         line = f"{self._position(self._step)}  ", bar, times, (self._title, "bold")
         yield Text.assemble(*line, no_wrap=True, overflow="ellipsis")
         numbers = [*self._metrics[:2], *self._speed, *self._metrics[2:]] or ["compiling, then the first steps"]
@@ -165,7 +165,8 @@ def _number(value: float) -> str:
     return f"{value:.0f}" if 1e3 <= abs(value) < 1e6 else f"{value:#.4g}".rstrip(".")
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Returns 1:02:03 or 2:03."""
     minutes, second = divmod(max(0, round(seconds)), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"

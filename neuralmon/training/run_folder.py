@@ -27,9 +27,9 @@ from neuralmon.names import Names
 from neuralmon.syntax import write_text
 
 
-def default_workdir(name: str) -> Path:
-    """Returns runs/<name>/<time>, a folder that does not exist yet."""
-    base = Path("runs") / name / f"{datetime.datetime.now():%Y%m%d-%H%M%S}"
+def default_workdir(name: str, suffix: str = "") -> Path:
+    """Returns runs/<name>/<time><suffix>, a folder that does not exist yet."""
+    base = Path("runs") / name / f"{datetime.datetime.now():%Y%m%d-%H%M%S}{suffix}"
     return next(path for n in itertools.count(1) if not (path := Path(f"{base}-{n}" if n > 1 else base)).exists())
 
 
@@ -133,6 +133,10 @@ class RunFolder:
         """Writes what was asked; returns a notice if the experiment's file is not the one the run was started with."""
         # First: it is what makes a folder a run's.
         self.write("experiment.json", {"format": 1, "experiment": experiment.to_json()})
+        return self.keep_source(experiment)
+
+    def keep_source(self, experiment: Experiment) -> str | None:
+        """Copies the experiment's file; returns a notice if it is not the one the run was started with."""
         kept = sorted(self.path.glob("experiment*.py"))
         if experiment.source is None or experiment.source in [file.read_text(encoding="utf-8") for file in kept]:
             return None
