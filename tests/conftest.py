@@ -41,7 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _no_command() -> Iterator[None]:
     """What `main` sets for a process of its own, it does not set for all tests: they would keep their programs."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(process, "configure", lambda devices=None: None)
+        patch.setattr(process, "configure", lambda *_, **__: None)
         yield
 
 

@@ -17,7 +17,11 @@ from neuralmon.syntax import read_text
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _RANGE = re.compile(rf"({_NUMBER}):({_NUMBER})(:log)?:(\d+)")
 _WHOLE = re.compile(r"([-+]?\d+)\.\.([-+]?\d+)")
-_DRAWN = {"uniform": Uniform, "loguniform": LogUniform, "int": IntUniform}
+_DRAWN: dict[str, type[Uniform | LogUniform | IntUniform]] = {
+    "uniform": Uniform,
+    "loguniform": LogUniform,
+    "int": IntUniform,
+}
 _CALL = re.compile(rf"({'|'.join((*_DRAWN, 'choice'))})\((.*)\)", re.DOTALL)
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 
@@ -32,7 +36,7 @@ def read_domain(text: str) -> Domain:
         ends = [_number(argument) for argument in arguments]
         if len(ends) != 2:
             raise RequestError(f"{call[1]} takes two numbers: {call[1]}(low, high)")
-        return _DRAWN[call[1]](*ends)  # type: ignore[arg-type]
+        return _DRAWN[call[1]](*ends)
     values = [value for part in parts for value in _values(part)]
     return as_choice(values)
 

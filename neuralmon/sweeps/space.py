@@ -130,7 +130,7 @@ class Space:
         domains = [dimension.domain for dimension in self.dimensions]
         if not all(isinstance(domain, Choice) for domain in domains):
             return None
-        return math.prod(len(domain) for domain in domains)  # type: ignore[arg-type]
+        return math.prod([len(domain) for domain in domains if isinstance(domain, Choice)])
 
     def to_json(self, write: Callable[[Any], Any]) -> dict[str, Any]:
         """Returns the space as JSON-ready data, of which `write` makes values that are no plain ones."""

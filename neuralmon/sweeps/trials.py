@@ -27,6 +27,7 @@ class Trial:
       structure: names what must be compiled: trials of the same structure train in one program.
       numbers: what the program takes.
       prototype: names the trials that differ in plain numbers alone.
+      asked: the values as they were proposed.
     """
 
     number: int
@@ -34,6 +35,7 @@ class Trial:
     structure: str = ""
     numbers: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     prototype: str = ""
+    asked: Mapping[str, Any] = dataclasses.field(default_factory=dict, repr=False)
 
     @property
     def configuration(self) -> str:
@@ -92,9 +94,11 @@ class Trials:
         """Returns the experiment of a trial with what the data decides left open, as the base has it."""
         return self._with_numbers(self._prototypes[trial.prototype].asked, trial)
 
-    def of_structure(self, structure: str) -> Experiment:
-        """Returns a resolved experiment of this structure."""
-        return self._structures[structure]
+    def like(self, trial: Trial) -> Experiment:
+        """Returns a resolved experiment of a trial's structure; of one made in another process, too."""
+        if trial.structure not in self._structures:
+            self.trial(trial.number, trial.asked)
+        return self._structures[trial.structure]
 
     @property
     def num_structures(self) -> int:
@@ -137,7 +141,7 @@ class Trials:
                 recorded[path] = codec.to_json(checked, self.base.names, annotation=node.annotation)
             else:
                 recorded[path] = codec.to_json(node.value, self.base.names, False, node.annotation)
-        return Trial(number, recorded, prototype.structure, numbers, name)
+        return Trial(number, recorded, prototype.structure, numbers, name, values)
 
     def _prototype(self, values: Mapping[str, Any], plain: Mapping[str, Any]) -> tuple[str, _Prototype]:
         """Returns what trials share that differ in numbers of the program alone, and what it is called."""

@@ -60,7 +60,7 @@ class Worker:
     def _train(self, taken: list[Trial]) -> None:
         """Trains trials of one structure until there are no more of it."""
         structure = taken[0].structure
-        experiment = self._trials.of_structure(structure)
+        experiment = self._trials.like(taken[0])
         group = Group(experiment, self._coordinator)
         group.fill(taken)
         while group.waits or group.live:

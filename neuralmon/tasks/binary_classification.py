@@ -13,6 +13,7 @@ from neuralmon.data import Batch, Spec
 from neuralmon.fields import FractionNumber, PositiveNumber
 from neuralmon.models.perceptron import Perceptron
 from neuralmon.tasks import novikoff, ranking
+from neuralmon.tasks.averages import average_of_decisions
 from neuralmon.tasks.decisions import (
     confusion_matrices,
     perceptron_criterion,
@@ -129,6 +130,10 @@ class BinaryClassification:
         if self.objective == "perceptron":
             return {"class": answer, "probabilities": jax.nn.one_hot(answer, 2)}
         return {"class": answer, "probabilities": jax.nn.sigmoid(jnp.stack([-logits, logits], axis=-1))}
+
+    def average(self, outputs: Float[Array, "members batch ..."]) -> Float[Array, "batch ..."]:
+        """Returns what models say together: the mean of their probabilities; of perceptrons that of their sums."""
+        return outputs.mean(axis=0) if self.objective == "perceptron" else average_of_decisions(outputs)
 
     def check(self, outputs: jax.ShapeDtypeStruct, spec: Spec) -> str | None:
         """See `Task.check`."""

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from neuralmon.data import Batch, Spec
 from neuralmon.fields import FractionNumber
+from neuralmon.tasks.averages import average_of_classes
 from neuralmon.tasks.decisions import perceptron_criterion, precision_recall_f1
 from neuralmon.tasks.shapes import output_shape, said, target_shape
 from neuralmon.tasks.sums import counted, mean, table, weighted_sum
@@ -96,6 +97,10 @@ class Classification:
         if self.objective == "perceptron":
             return {"class": answer, "probabilities": jax.nn.one_hot(answer, outputs.shape[-1])}
         return {"class": answer, "probabilities": jax.nn.softmax(outputs.astype(jnp.float32))}
+
+    def average(self, outputs: Float[Array, "members batch classes"]) -> Float[Array, "batch classes"]:
+        """Returns what models say together: the mean of their probabilities; of perceptrons that of their sums."""
+        return outputs.mean(axis=0) if self.objective == "perceptron" else average_of_classes(outputs)
 
     def check(self, outputs: jax.ShapeDtypeStruct, spec: Spec) -> str | None:
         """See `Task.check`."""

@@ -15,6 +15,7 @@ from neuralmon.data import Batch, Spec
 from neuralmon.fields import FractionNumber, NonNegativeInt
 from neuralmon.models.gpt import GPT
 from neuralmon.sampling import SampleRequest
+from neuralmon.tasks.averages import average_of_classes
 from neuralmon.tasks.classification import softmax_cross_entropy
 from neuralmon.tasks.shapes import output_shape, said, target_shape
 from neuralmon.tasks.sums import mean
@@ -85,6 +86,10 @@ class LanguageModel:
         """Returns `token` (batch, time), the likeliest at each place, and `probability` (batch, time), what it has."""
         probabilities = jax.nn.softmax(outputs.astype(jnp.float32))
         return {"token": jnp.argmax(outputs, axis=-1), "probability": probabilities.max(axis=-1)}
+
+    def average(self, outputs: Float[Array, "members batch time vocab_size"]) -> Float[Array, "batch time vocab_size"]:
+        """Returns what models say together: the mean of their probabilities."""
+        return average_of_classes(outputs)
 
     def check(self, outputs: jax.ShapeDtypeStruct, spec: Spec) -> str | None:
         """See `Task.check`."""

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from neuralmon.data import Batch, Spec
 from neuralmon.fields import FractionNumber, PositiveNumber
 from neuralmon.tasks import ranking
+from neuralmon.tasks.averages import average_of_decisions
 from neuralmon.tasks.decisions import confusion_matrices, precision_recall_f1, says_yes, sigmoid_cross_entropy
 from neuralmon.tasks.shapes import output_shape, said, target_shape
 from neuralmon.tasks.sums import counted, mean, table, weighted_sum
@@ -96,6 +97,10 @@ class MultiLabel:
     def predict(self, outputs: Float[Array, "batch labels"], spec: Spec) -> dict[str, Array]:
         """Returns `labels` (batch, labels), 1 where a label is predicted, else 0, and their `probabilities`."""
         return {"labels": (outputs > 0).astype(jnp.int32), "probabilities": jax.nn.sigmoid(outputs.astype(jnp.float32))}
+
+    def average(self, outputs: Float[Array, "members batch labels"]) -> Float[Array, "batch labels"]:
+        """Returns what models say together: the mean of their probabilities."""
+        return average_of_decisions(outputs)
 
     def check(self, outputs: jax.ShapeDtypeStruct, spec: Spec) -> str | None:
         """See `Task.check`."""

@@ -98,6 +98,10 @@ class Regression:
             prediction = prediction * scale + offset
         return {"prediction": prediction}
 
+    def average(self, outputs: Float[Array, "members batch ..."]) -> Float[Array, "batch ..."]:
+        """Returns what models say together: the mean of their numbers."""
+        return outputs.mean(axis=0)
+
     def check(self, outputs: jax.ShapeDtypeStruct, spec: Spec) -> str | None:
         """See `Task.check`."""
         if spec.num_classes is not None:

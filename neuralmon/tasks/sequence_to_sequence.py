@@ -15,6 +15,7 @@ from neuralmon.errors import RequestError
 from neuralmon.fields import FractionNumber, NonNegativeInt, PositiveInt, Range
 from neuralmon.models import Captioner, Transformer
 from neuralmon.sampling import SampleRequest
+from neuralmon.tasks.averages import average_of_classes
 from neuralmon.tasks.language_model import LanguageModel
 from neuralmon.tasks.shapes import output_shape, said, target_shape
 from neuralmon.tasks.sums import mean
@@ -73,6 +74,10 @@ class SequenceToSequence:
     def predict(self, outputs: Float[Array, "batch time vocab_size"], spec: Spec) -> dict[str, Array]:
         """Returns `token` (batch, time), the likeliest at each place, and `probability` (batch, time), what it has."""
         return LanguageModel().predict(outputs, spec)
+
+    def average(self, outputs: Float[Array, "members batch time vocab_size"]) -> Float[Array, "batch time vocab_size"]:
+        """Returns what models say together: the mean of their probabilities."""
+        return average_of_classes(outputs)
 
     def check(self, outputs: jax.ShapeDtypeStruct, spec: Spec) -> str | None:
         """See `Task.check`."""
