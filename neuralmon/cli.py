@@ -56,7 +56,7 @@ def _main(argv: list[str]) -> int:
     if swept and options["mode"].present and options.mode != "sweep":
         raise RequestError(f"--sweep.{next(iter(swept))} has no effect in --mode={options.mode}")
     if swept or (options.mode == "train" and options.workdir and (Path(options.workdir) / "sweep.json").is_file()):
-        options.mode = "sweep"
+        options["mode"].value = "sweep"
     # A trial of a sweep is trained on one device, and each core can be one.
     process.configure(options.devices, all_cores=options.mode == "sweep")
     from neuralmon import commands  # imports jax

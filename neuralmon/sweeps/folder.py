@@ -48,7 +48,7 @@ class SweepFolder(RunFolder):
         """Returns the plan that the sweep was started with, the experiment's data as "experiment"."""
         match self.read("sweep.json"):
             case {"format": 1, **plan}:
-                return plan
+                return {str(key): value for key, value in plan.items()}
             case None:
                 raise RequestError(f"{self.path} holds no sweep: there is no sweep.json in it")
         raise RequestError(f"{self.path / 'sweep.json'} is not of format 1, which this version reads")

@@ -36,7 +36,7 @@ def read_domain(text: str) -> Domain:
         ends = [_number(argument) for argument in arguments]
         if len(ends) != 2:
             raise RequestError(f"{call[1]} takes two numbers: {call[1]}(low, high)")
-        return _DRAWN[call[1]](*ends)
+        return _DRAWN[call[1]](*ends)  # type: ignore[arg-type]
     values = [value for part in parts for value in _values(part)]
     return as_choice(values)
 

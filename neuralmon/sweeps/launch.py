@@ -36,12 +36,12 @@ def run_sweep(experiment: Experiment, swept: Mapping[str, str], options: flags.F
     zipped = [[path.strip() for path in group.split(",")] for group in options.sweep_zip.split(";") if group]
     workdir = Path(options.workdir or default_workdir(experiment.name, "-sweep"))
     space: Mapping[str, Any] | Space = dict(swept)
-    if options["mode"].present:
-        space = {**space_of_file(experiment), **swept}
-    elif not swept:
+    if options.experiment is None and not swept:
         plan = SweepFolder(workdir).recorded_plan()
         space = Space.from_json(plan["space"])
         chosen |= {name: plan[name] for name in ("trials", "search", "seed")}
+    elif options["mode"].present:
+        space = {**space_of_file(experiment), **swept}
     definitions = ops.reference if options.reference_ops else contextlib.nullcontext
     with definitions():
         progress = sweep_progress_for(sys.stderr, options.quiet)

@@ -141,7 +141,7 @@ def _sweep(
         if coordinator.folder is not None:
             coordinator.folder.write("result.json", outcome)
         rows = [row for _, row in sorted(coordinator.rows.items())]
-        champion = best.trial and trials.experiment(best.trial.trial)
+        champion = trials.experiment(best.trial.trial) if best.trial is not None else None
         return made_of(outcome, rows, champion, Path(workdir) if workdir else None)
 
 
