@@ -26,7 +26,7 @@ from neuralmon.reports.results import results
 from neuralmon.reports.summary import model_summary, summary
 from neuralmon.sampling import SampleRequest
 from neuralmon.sweeps.folder import SweepFolder
-from neuralmon.sweeps.launch import run_sweep
+from neuralmon.sweeps.launch import goes_on, run_sweep
 from neuralmon.training.check import check
 from neuralmon.training.options import Options
 from neuralmon.training.progress import progress_for
@@ -55,10 +55,11 @@ def run(argv: list[str], fields: list[str], options: flags.FlagValues, swept: Ma
             raise RequestError(f"{fields[0]}: --mode=results takes what it tells from the runs' folders")
         print(results(options.workdir or "runs"))
         return 0
-    if options.experiment is not None:
+    if goes_on(options, swept):
+        names = load_experiment(options.experiment).names if options.experiment else None
+        experiment = SweepFolder(Path(options.workdir)).recorded_experiment(names)
+    elif options.experiment is not None:
         experiment = load_experiment(options.experiment)
-    elif options.workdir is not None and options.mode == "sweep":
-        experiment = SweepFolder(Path(options.workdir)).recorded_experiment()
     elif options.workdir is not None:
         experiment = RunFolder(Path(options.workdir)).experiment()
     elif options.mode == "summary" and any(field.lstrip("-").startswith("model") for field in fields):

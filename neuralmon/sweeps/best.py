@@ -2,7 +2,7 @@
 
 import dataclasses
 import statistics
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any
 
 from neuralmon.sweeps.folder import Row
@@ -20,15 +20,6 @@ class Ended:
     state: Any | None
 
 
-@dataclasses.dataclass(frozen=True)
-class Settled:
-    """What follows from a configuration's last trial: what is now kept, what no more, and whether it is the best."""
-
-    kept: list[Ended] = dataclasses.field(default_factory=list)
-    dropped: list[int] = dataclasses.field(default_factory=list)
-    leader: bool = False
-
-
 class Best:
     """Ranks configurations by the mean of their trials' objectives.
 
@@ -36,12 +27,11 @@ class Best:
       direction: whether more or less of the objective is better.
       repeats: trials of a configuration.
       count: how many configurations are kept; None: all.
-      in_memory: the kept states stay here, since there is no folder; else those of the best configuration alone.
     """
 
-    def __init__(self, direction: Direction, repeats: int, count: int | None, in_memory: bool) -> None:
+    def __init__(self, direction: Direction, repeats: int, count: int | None) -> None:
         self._sign = 1.0 if direction == "max" else -1.0
-        self._repeats, self._count, self._held = repeats, count, count if in_memory else 1
+        self._repeats, self._count = repeats, count
         self._configurations: dict[str, list[Ended]] = {}
         self._ranking: list[tuple[float, int, str]] = []  # ascending; the first is the best
 
@@ -56,9 +46,9 @@ class Best:
         return min(self.leader, key=self._rank_of_trial, default=None)
 
     @property
-    def configurations(self) -> list[list[Ended]]:
-        """The trials of each complete configuration, the best first."""
-        return [self._configurations[name] for _, _, name in self._ranking]
+    def kept(self) -> list[Ended]:
+        """The trials of the configurations that are kept."""
+        return [one for _, _, name in self._ranking[: self._count] for one in self._configurations[name]]
 
     def wants(self, trial: Trial, objective: float | None) -> bool:
         """Returns whether the final state of a trial may be one of those that are kept."""
@@ -68,37 +58,34 @@ class Best:
             return True
         return (-self._sign * objective, trial.number) < self._ranking[self._count - 1][:2]
 
-    def add(self, trial: Trial, row: Row, history: list[dict[str, Any]], state: Any | None) -> Settled:
-        """Takes a trial that has ended."""
-        name = trial.configuration
+    def add(self, ended: Ended) -> bool:
+        """Takes a trial that has ended; returns whether others are kept now."""
+        name = ended.trial.configuration
         trials = self._configurations.setdefault(name, [])
-        trials.append(Ended(trial, row, history, state))
+        trials.append(ended)
         if len(trials) < self._repeats:
-            return Settled()
+            return False
         score = self._score(trials)
         if score is None:
             self._forget(name)
-            return Settled()
-        self._ranking = sorted([*self._ranking, (score, min(one.trial.number for one in trials), name)])
-        top = [ranked for _, _, ranked in self._ranking[: self._count]]
-        below = [ranked for _, _, ranked in self._ranking[len(top) : len(top) + 1]]
-        dropped = [one.trial.number for fallen in below if fallen != name for one in self._configurations[fallen]]
-        for _, _, one in self._ranking[self._held :] if self._held is not None else ():
+            return False
+        others = [ranked for ranked in self._ranking if ranked[2] != name]
+        self._ranking = sorted([*others, (score, min(one.trial.number for one in trials), name)])
+        for _, _, one in self._ranking[self._count :] if self._count is not None else ():
             self._forget(one)
-        return Settled(trials if name in top else [], dropped, leader=top[:1] == [name])
+        return name in [ranked for _, _, ranked in self._ranking[: self._count]]
 
-    def complete(self, rows: Mapping[int, Row]) -> dict[int, Row]:
-        """Returns those of an earlier launch's rows whose configuration is complete.
+    def release(self, which: Callable[[int], bool]) -> None:
+        """Forgets states of trials, but not of the best configuration's."""
+        for _, _, name in self._ranking[1:]:
+            if all(which(one.trial.number) for one in self._configurations[name]):
+                self._forget(name)
 
-        The states of an incomplete one are nowhere, so that its trials are trained again.
-        """
-        if self._repeats == 1:
-            return dict(rows)
-        counts: dict[str, int] = {}
-        names = {number: Trial(number, row["values"]).configuration for number, row in rows.items()}
-        for name in names.values():
-            counts[name] = counts.get(name, 0) + 1
-        return {number: row for number, row in rows.items() if counts[names[number]] >= self._repeats}
+    def restore(self, ended: Ended) -> None:
+        """Takes a trial that was trained again, with its state."""
+        trials = self._configurations[ended.trial.configuration]
+        place = next(index for index, one in enumerate(trials) if one.trial.number == ended.trial.number)
+        trials[place] = dataclasses.replace(trials[place], history=ended.history, state=ended.state)
 
     def described(self, trials: Trials) -> dict[str, Any]:
         """Returns the best trial as data for best.json."""

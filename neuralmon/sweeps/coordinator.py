@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from neuralmon.errors import RequestError, RunError
-from neuralmon.sweeps.best import Best
+from neuralmon.sweeps.best import Best, Ended
 from neuralmon.sweeps.folder import Row, SweepFolder
+from neuralmon.sweeps.keeping import Keeper
 from neuralmon.sweeps.progress import SweepProgress
 from neuralmon.sweeps.search import Decision, Report, Searcher
 from neuralmon.sweeps.trials import Trial, Trials
@@ -28,6 +29,8 @@ class Coordinator:
       folder: the sweep's folder, or None.
       progress: what one sees.
       rows: a row per trial that has ended, by its number.
+      keeper: writes the trials that are kept into the folder; None: there is none.
+      keeps_all: all trials are kept.
       stop: says whether the sweep is to stop.
     """
 
@@ -37,6 +40,8 @@ class Coordinator:
     folder: SweepFolder | None
     progress: SweepProgress
     rows: dict[int, Row] = dataclasses.field(default_factory=dict)
+    keeper: Keeper | None = None
+    keeps_all: bool = False
     stop: Callable[[], bool] = bool
 
     def __post_init__(self) -> None:
@@ -45,6 +50,7 @@ class Coordinator:
         self._out: dict[int, Trial] = {}
         self._proposed = 0
         self._exhausted = False
+        self._again: set[int] = set()
         if self.searcher.upfront:
             while not self._exhausted:
                 self._propose(max(1, self.searcher.total or 1))
@@ -55,21 +61,31 @@ class Coordinator:
         return self._proposed
 
     def resume(self, rows: Sequence[Row]) -> int:
-        """Takes the rows of earlier launches and returns how many of them are of use.
+        """Takes the rows of earlier launches and returns how many there are.
 
-        A row is taken for the trial of its number when that is handed out. If none depends on the others, it is not
+        A row is taken for the trial of its number when that is handed out; if no trial depends on others, that is not
         handed out at all.
         """
-        self._recorded = self.best.complete({row["trial"]: row for row in rows})
-        if self.folder is not None:
-            self.folder.rewrite(list(self._recorded.values()))
+        self._recorded = {row["trial"]: row for row in rows}
         if self.searcher.upfront:
             for structure, queue in self._waiting.items():
                 for trial in queue:
                     if (row := self.recorded(trial)) is not None:
                         self.replayed(trial, row)
                 self._waiting[structure] = deque(trial for trial in queue if trial.number not in self._recorded)
+            if self._recorded:
+                self._keep()
         return len(self._recorded)
+
+    def again(self) -> int:
+        """Hands those of the trials that are kept out again whose states a kill has lost; returns how many."""
+        missing = [one.trial for one in self.best.kept if one.state is None]
+        lost = [trial for trial in missing if self.keeper is None or not self.keeper.has(trial.number)]
+        for trial in lost:
+            self._recorded.pop(trial.number, None)
+            self._again.add(trial.number)
+            self._waiting.setdefault(trial.structure, deque()).append(trial)
+        return len(lost)
 
     def recorded(self, trial: Trial) -> Row | None:
         """Returns the row that an earlier launch wrote for a trial, or None: it is to be trained."""
@@ -108,26 +124,26 @@ class Coordinator:
 
     def wants(self, trial: Trial, objective: float | None) -> bool:
         """Returns whether the final state of a trial may be one of those that are kept."""
-        return self.best.wants(trial, objective)
+        return trial.number in self._again or self.best.wants(trial, objective)
 
     def finish(self, trial: Trial, row: Row, history: list[dict[str, Any]], state: Any | None) -> None:
         """Takes a trial that has ended: its row, its metrics in between and, if wanted, its final state."""
         self._out.pop(trial.number, None)
-        settled = self.best.add(trial, row, history, state)
+        if trial.number in self._again:
+            self._again.discard(trial.number)
+            self.best.restore(Ended(trial, row, history, state))
+            self._keep()
+            return
+        kept_others = self.best.add(Ended(trial, row, history, state))
         if self.folder is not None:
-            # A row counts only if what is kept of its configuration is on disk: so it comes last.
-            for kept in settled.kept:
-                self.folder.keep(self.trials.experiment(kept.trial), kept.row, kept.history, kept.state)
             self.folder.append(row)
-            for number in settled.dropped:
-                self.folder.drop(number)
-            if settled.leader:
-                self.folder.write("best.json", self.best.described(self.trials))
+        if kept_others:
+            self._keep()
         self._end(trial, row)
 
     def replayed(self, trial: Trial, row: Row) -> None:
         """Takes a trial that an earlier launch finished."""
-        self.best.add(trial, row, [], None)
+        self.best.add(Ended(trial, row, [], None))
         self._end(trial, row)
 
     def lost(self, trials: Sequence[Trial]) -> None:
@@ -135,6 +151,14 @@ class Coordinator:
         for trial in trials:
             if self._out.pop(trial.number, None) is not None:
                 self._waiting.setdefault(trial.structure, deque()).appendleft(trial)
+
+    def _keep(self) -> None:
+        if self.folder is not None and self.keeper is not None:
+            # If all are kept, their states would fill the memory.
+            self.keeper.want(self.best.kept, wait=self.keeps_all)
+            if self.keeps_all:
+                self.best.release(self.keeper.has)
+            self.folder.write("best.json", self.best.described(self.trials))
 
     def _end(self, trial: Trial, row: Row) -> None:
         self._out.pop(trial.number, None)

@@ -83,10 +83,6 @@ class SweepFolder(RunFolder):
         except ValueError as error:
             raise RequestError(f"{file} cannot be read: {error}") from None
 
-    def rewrite(self, rows: list[Row]) -> None:
-        """Replaces trials.jsonl."""
-        self.write("trials.jsonl", "".join(f"{_line(row)}\n" for row in rows))
-
     def append(self, row: Row) -> None:
         """Adds a row to trials.jsonl."""
         try:
@@ -111,6 +107,12 @@ class SweepFolder(RunFolder):
         outcome = {"experiment": experiment.name, "step": int(state.step), "metrics": {"validation": row["metrics"]}}
         prints = {"fingerprint": fingerprint(state.params), "seconds": {"total": row["seconds"]}}
         folder.write("result.json", {**outcome, **prints})
+
+    def kept(self) -> list[int]:
+        """Returns the numbers of the trials whose runs are here, as a whole."""
+        return [
+            int(file.parent.name) for file in self.path.glob("trials/*/result.json") if file.parent.name.isdecimal()
+        ]
 
     def drop(self, number: int) -> None:
         """Deletes a trial's folder, if there is one."""

@@ -18,6 +18,12 @@ from neuralmon.sweeps.sweep import space_of_file, sweep
 from neuralmon.training.run_folder import default_workdir
 
 
+def goes_on(options: flags.FlagValues, swept: Mapping[str, str]) -> bool:
+    """Returns whether a command line asks for nothing but to go on with the sweep in its folder."""
+    new = bool(swept) or (options["mode"].present and options.experiment is not None)
+    return options.mode == "sweep" and options.workdir is not None and not new
+
+
 def run_sweep(experiment: Experiment, swept: Mapping[str, str], options: flags.FlagValues) -> int:
     """Does a sweep, or goes on with one, prints its table and returns the exit code.
 
@@ -36,7 +42,7 @@ def run_sweep(experiment: Experiment, swept: Mapping[str, str], options: flags.F
     zipped = [[path.strip() for path in group.split(",")] for group in options.sweep_zip.split(";") if group]
     workdir = Path(options.workdir or default_workdir(experiment.name, "-sweep"))
     space: Mapping[str, Any] | Space = dict(swept)
-    if options.experiment is None and not swept:
+    if goes_on(options, swept):
         plan = SweepFolder(workdir).recorded_plan()
         space = Space.from_json(plan["space"])
         chosen |= {name: plan[name] for name in ("trials", "search", "seed")}

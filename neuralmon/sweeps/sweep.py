@@ -15,6 +15,7 @@ from neuralmon.ops import native
 from neuralmon.sweeps.best import Best
 from neuralmon.sweeps.coordinator import Coordinator
 from neuralmon.sweeps.folder import SweepFolder
+from neuralmon.sweeps.keeping import Keeper
 from neuralmon.sweeps.mapped import slot_mesh
 from neuralmon.sweeps.outcome import concluded, finished, made_of
 from neuralmon.sweeps.progress import SweepProgress, sweep_progress_for
@@ -103,7 +104,7 @@ def _sweep(
     steps, evaluations = _evaluations(resolved.training, size["train"])
     slots = options.slots or default_slots(slot_mesh())
     asked = Asked(space, direction, options.trials, options.seed, steps, evaluations, slots)
-    best = Best(direction, space.repeats, options.keep, in_memory=workdir is None)
+    best = Best(direction, space.repeats, options.keep)
     coordinator = Coordinator(trials, make_searcher(options.search, asked), best, None, shown)
     trials.check_programs()
     for other in trials.structures:
@@ -119,6 +120,7 @@ def _sweep(
             if folder.read("result.json") is not None:
                 shown.notice(f"the sweep in {workdir} is finished")
                 return finished(folder, experiment.names)
+            coordinator.keeper, coordinator.keeps_all = Keeper(folder, trials), options.keep is None
             record = stack.enter_context(recorded(folder, experiment, {}, shown.notice))
             record(native=native.native_status())
         shown.notice(_announced(coordinator, space, steps))
@@ -130,6 +132,11 @@ def _sweep(
         worker = Worker(coordinator, trials, slots)
         begun = time.monotonic()
         worker.run()
+        if stop.received is None and (lost := coordinator.again()):
+            shown.notice(f"{lost} of the best trials are trained again: a kill kept their states from being written")
+            worker.run()
+        if coordinator.keeper is not None:
+            coordinator.keeper.close()
         if stop.received is not None:
             again = f"launch again with --workdir={workdir} to go on" if workdir else "nothing was saved"
             said = f"stopped when {len(coordinator.rows)} of {coordinator.proposed} trials had ended: {again}"

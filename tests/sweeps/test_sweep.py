@@ -224,7 +224,9 @@ def test_a_searcher_stops_trials_and_copies_states(small, monkeypatch):
     # Trial 3 takes the slot that is free from step 8 on, while the others go on.
     steps = [[(trial, step) for trial, step, _, _ in call] for call in made[0].calls]
     assert steps[0] == [(0, 8), (1, 8), (2, 8)]
-    assert steps.index([(3, 8)]) < steps.index([(4, 8)])
+    flat = [one for call in steps for one in call]
+    assert flat.index((3, 8)) < flat.index((1, 21)) < flat.index((4, 8))
+    assert sorted(flat) == [(0, 8)] + [(trial, step) for trial in range(1, 5) for step in (8, 16, 21)]
     run = alone(replace_at(small, PEAK, 1e-3 * 2**3))
     assert found.rows[3]["objective"] == run.metrics["validation"]["accuracy"]
 
@@ -252,7 +254,7 @@ def test_a_sweep_from_the_command_line(small, root, tmp_path, capsys, monkeypatc
             for path in ("again", f"sweep/trials/{best['trial']}")]  # fmt: skip
     assert runs[0]["fingerprint"] == runs[1]["fingerprint"]
     # The folder alone says what the sweep is; and the file has a space of its own.
-    assert main(["launch.py", "--workdir=sweep", "--quiet"]) == 0
+    assert main(["launch.py", "--experiment=./mine.py", "--workdir=sweep", "--quiet"]) == 0
     assert main(["launch.py", "--experiment=./mine.py", "--mode=sweep", "--workdir=own", "--quiet"]) == 0
     rows = [json.loads(line) for line in (tmp_path / "own" / "trials.jsonl").read_text().splitlines()]
     assert [row["values"] for row in rows] == [
