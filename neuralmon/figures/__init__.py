@@ -42,6 +42,9 @@ FIGURES = {
     "compared_regions": "regions",
     "samples": "samples",
     "comparison": "comparison",
+    "trials_by_parameter": "sweeps",
+    "parallel_coordinates": "sweeps",
+    "trial_curves": "sweeps",
 }
 
 

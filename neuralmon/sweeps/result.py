@@ -14,6 +14,7 @@ from neuralmon.syntax import write_text
 
 if TYPE_CHECKING:
     import pandas  # type: ignore[import-untyped]
+    from matplotlib.figure import Figure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +96,12 @@ class SweepResult:
                 found.append({**_without_seed(rows[0]["values"]), **mean_and_sd(scores), "trials": len(rows)})
         # Where a seed came to no end, its configuration does not lead.
         return sorted(found, key=lambda row: (row["count"] < row["trials"], sign * row["mean"]))
+
+    def plot(self, name: str = "trials_by_parameter") -> "Figure":
+        """Returns a figure: "trials_by_parameter", "parallel_coordinates" or "trial_curves"."""
+        from neuralmon.sweeps import pictures
+
+        return pictures.figure(self, name)
 
     def summary(self) -> str:
         """Returns what there is to say at the end: the best configurations, the best trial and its command."""

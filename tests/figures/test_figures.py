@@ -48,6 +48,7 @@ def overlaps(figure, labels):
 # Whatever comes, a picture of sensible size comes out.
 
 NAMES = [LONG.format(index) for index in range(300)]
+SWEEPS = ("trials_by_parameter", "parallel_coordinates", "trial_curves")
 SMALL = {
     "data": {"inputs": np.zeros((2, 3, 3, 1)), "labels": ["a", "b"]},
     "learning_curves": {"rows": [{"step": 1, "split": "train", "loss": 1.0}]},
@@ -81,9 +82,18 @@ SMALL = {
     "contexts": {"sentences": ["a [b]", "[b] c"], "cosines": {"one": np.ones((2, 2)), "two": -np.eye(2)}},
     "comparison": {"runs": [{"label": "a", "rows": [{"step": 1, "split": "validation", "loss": 1.0}]}]},
     "samples": {"images": np.zeros((2, 3, 28, 28, 1))},
+    **{
+        name: {"rows": [{"values": {"a": n}, "objective": 0.5, "curve": [(1, 0.5)]} for n in (1, 2)], "metric": "m"}
+        for name in SWEEPS
+    },
 }  # fmt: skip
 MISTAKES = {"true": NAMES[:3], "predicted": NAMES[1:4], "probabilities": [0.1, 0.2, 0.3], "losses": [1, 2, 3]}
 BAD = {"loss": float("inf"), "m": 1e-30}
+TRIALS = [
+    {"values": {"model": NAMES[n % 40], "rate": 10.0 ** -(n % 7), "$x": None, "training.seed": n % 3},
+     "objective": [0.9, -1e9, None][n % 3], "curve": [(s, float("nan") if n % 5 == 0 else n) for s in range(n % 4)]}
+    for n in range(300)
+]  # fmt: skip
 HARD = [
     ("data", {"inputs": RANDOM.integers(0, 255, (32, 224, 224, 3), np.uint8), "labels": NAMES[:32]}),
     ("data", {"inputs": RANDOM.random((5, 20, 20, 4)), "labels": ["3 0.7 + 5 0.3"] * 5}),
@@ -113,6 +123,7 @@ HARD = [
     ("first_layer_filters", {"kernel": RANDOM.normal(size=(9, 2, 5))}),
     ("samples", {"images": RANDOM.random((10, 10, 28, 28, 1)), "row_names": NAMES[:10]}),
     ("samples", {"images": np.full((1, 2, 64, 48, 3), np.nan), "row_names": ["$"]}),
+    *((name, {"rows": TRIALS, "metric": NAMES[0]}) for name in SWEEPS),
     ("regression", {"predicted": [1e9, np.nan, 3e9], "targets": [[1e9], [1.0], [2e9]]}),
 ]  # fmt: skip
 
