@@ -38,7 +38,7 @@ def trials_by_parameter(
     names = sorted(parameters, key=lambda name: name == _SEED)[:_MOST_PANELS]
     across = min(len(names), 3)
     down = math.ceil(len(names) / across)
-    figure = style.new_figure(max(3.4 * across, 4.6), 0.75 + 2.6 * down, title)
+    figure = style.new_figure(max(3.4 * across, 4.6), 0.75 + 2.9 * down, title)
     panels = list(figure.subplots(down, across, squeeze=False, sharey=True).flat)
     best = int(scores.argmax() if direction == "max" else scores.argmin())
     shown = _shown_range(scores, direction)
@@ -57,7 +57,7 @@ def trials_by_parameter(
         axes.set_ylim(*_padded(shown))
         axes.grid(visible=True, axis="y")
     for axes in panels[::across]:
-        axes.set_ylabel(style.fit(metric.replace("_", " "), 2.4, style.NORMAL))
+        axes.set_ylabel(style.fit(metric.replace("_", " "), 1.6, style.NORMAL))
     for axes in panels[len(names) :]:
         axes.set_visible(False)
     note = f"circle: the best trial, {style.number(scores[best])}"
