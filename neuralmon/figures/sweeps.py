@@ -47,8 +47,10 @@ def trials_by_parameter(
         inside = (scores >= shown[0]) & (scores <= shown[1])
         axes.plot(x[inside], scores[inside], "o", color=style.TRAIN, alpha=0.45, markersize=4, mew=0)
         edge = shown[0] if direction == "max" else shown[1]
-        off = {"color": style.GREY, "markersize": 4, "mew": 0, "clip_on": False}
-        axes.plot(x[~inside], np.full((~inside).sum(), edge), "v" if direction == "max" else "^", **off)
+        if not inside.all():
+            marker = "v" if direction == "max" else "^"
+            off = {"color": style.GREY, "markersize": 4, "mew": 0, "clip_on": False}
+            axes.plot(x[~inside], np.full((~inside).sum(), edge), marker, **off)
         if len(positions) <= 30 and len(x) > len(positions):
             medians = [np.median(scores[x == position]) for position in positions]
             axes.plot(positions, medians, color=style.TRAIN, linewidth=1.4)
