@@ -136,7 +136,7 @@ class Halving:
     def _recorded(self, report: Report) -> int | None:
         """Returns the last rung that the trial has come to, at which all it came to have its score; None: none."""
         standing, last = self._standings[report.trial], None
-        done = report.step / report.steps
+        done = report.step / max(1, report.steps)
         while standing.rung < len(self._rungs) and self._rungs[standing.rung] <= done * (1 + 1e-9):
             last = standing.rung
             score = -math.inf if report.objective is None else self._sign * report.objective
