@@ -78,7 +78,8 @@ def defined() -> flags.FlagValues:
     flags.DEFINE_integer(
         "sweep_trials", None, "sweep: how many trainings, where values are drawn", 1, flag_values=values
     )
-    flags.DEFINE_string("sweep_search", None, "sweep: grid, random, sobol; with sweep_trials random, else grid", values)
+    searches = "grid, random, sobol, tpe, cmaes, optuna, halving, hyperband, pbt; options: 'hyperband(eta=4)'"
+    flags.DEFINE_string("sweep_search", None, f"sweep: {searches}; None: grid, with sweep_trials random", values)
     flags.DEFINE_string("sweep_zip", "", "sweep: fields that go through their lists together: a.b,c.d;e.f,g", values)
     flags.DEFINE_integer("sweep_seed", 0, "sweep: of what is drawn", 0, flag_values=values)
     flags.DEFINE_integer("sweep_slots", None, "sweep: trainings at the same time", 1, flag_values=values)

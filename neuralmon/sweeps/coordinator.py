@@ -64,8 +64,11 @@ class Coordinator:
         """Takes the rows of earlier launches and returns how many there are.
 
         A row is taken for the trial of its number when that is handed out; if no trial depends on others, that is not
-        handed out at all.
+        handed out at all. Trials that take over each other's states are trained again all together.
         """
+        if self.searcher.joint and self.folder is not None:
+            self.folder.write("trials.jsonl", "")
+            rows = []
         self._recorded = {row["trial"]: row for row in rows}
         if self.searcher.upfront:
             for structure, queue in self._waiting.items():

@@ -58,7 +58,8 @@ def concluded(coordinator: Coordinator, metric: str, direction: Direction, worke
         "best": {
             "trial": champion.trial.number,
             "values": dict(champion.trial.values),
-            "command": command_of(trials.asked(champion.trial)),
+            # No command line says that numbers change on the way.
+            "command": None if "changes" in champion.row else command_of(trials.asked(champion.trial)),
             "metrics": {split: members[place] for split, members in metrics.items()},
         },
         "spread": {split: spread_of(members) for split, members in metrics.items()} if len(leader) > 1 else {},

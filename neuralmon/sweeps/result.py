@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from neuralmon.experiment import Experiment
 from neuralmon.sweeps.folder import Row
+from neuralmon.sweeps.importance import Importance, importance
+from neuralmon.sweeps.schedule import schedule_of
 from neuralmon.sweeps.search import Direction
 from neuralmon.sweeps.space import SEED
 from neuralmon.syntax import write_text
@@ -103,6 +105,15 @@ class SweepResult:
 
         return pictures.figure(self, name)
 
+    def schedule(self, trial: int) -> list[dict[str, Any]]:
+        """Returns from which step on a trial's state was trained with which values: see `schedule_of`."""
+        return schedule_of({row["trial"]: row for row in self.rows}, trial)
+
+    def importance(self) -> Importance:
+        """Returns which values mattered, by the trials that came to their end or diverged; takes seconds."""
+        rows = [row for row in self.rows if row["status"] in ("finished", "diverged")]
+        return importance([row["values"] for row in rows], [row["objective"] for row in rows], self.direction)
+
     def summary(self) -> str:
         """Returns what there is to say at the end: the best configurations, the best trial and its command."""
         counts: dict[str, int] = {}
@@ -123,6 +134,10 @@ class SweepResult:
                 lines.append(f"seeds {split:<10} {shown}")
             lines += [f"ensemble {split:<7} {_scalars(metrics)}" for split, metrics in self.ensemble.items()]
             lines += [f"best run    {self.best.command}"] if self.best.command else []
+            schedule = self.schedule(self.best.number)
+            for place, entry in enumerate(schedule if len(schedule) > 1 else []):
+                values = " ".join(f"{path}={write_text(value)}" for path, value in entry["values"].items())
+                lines.append(f"{'schedule' if not place else '':<12}from step {entry['step']}: {values}")
         return "\n".join(lines)
 
     @property

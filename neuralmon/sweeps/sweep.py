@@ -10,7 +10,7 @@ from typing import Any
 
 from neuralmon import codec, process
 from neuralmon.errors import Interrupted, RequestError
-from neuralmon.experiment import Experiment, Training
+from neuralmon.experiment import Experiment, Training, split
 from neuralmon.ops import native
 from neuralmon.sweeps.best import Best
 from neuralmon.sweeps.coordinator import Coordinator
@@ -36,7 +36,8 @@ class SweepOptions:
 
     Attributes:
       trials: how many trials there are, where values are drawn; None: all combinations of listed values.
-      search: grid, random or sobol; None: a grid or, with `trials`, random.
+      search: grid, random, sobol, tpe, cmaes, optuna, halving, hyperband or pbt, with options as in "hyperband(eta=4)";
+        None: a grid or, with `trials`, random.
       seed: of what is drawn.
       slots: trials that train at the same time; None: as many as are sensible.
       keep: how many configurations are kept as runs, the best ones; None: all.
@@ -103,7 +104,8 @@ def _sweep(
     metric, direction = monitor(resolved)
     steps, evaluations = _evaluations(resolved.training, size["train"])
     slots = options.slots or default_slots(slot_mesh())
-    asked = Asked(space, direction, options.trials, options.seed, steps, evaluations, slots)
+    numbers = tuple(path for path in space.paths if path in split(resolved)[1])
+    asked = Asked(space, direction, options.trials, options.seed, steps, evaluations, slots, numbers)
     best = Best(direction, space.repeats, options.keep)
     coordinator = Coordinator(trials, make_searcher(options.search, asked), best, None, shown)
     trials.check_programs()

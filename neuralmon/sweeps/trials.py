@@ -127,7 +127,7 @@ class Trials:
         return experiment
 
     def _trial(self, number: int, values: Mapping[str, Any]) -> Trial:
-        plain = {path: read for path, value in values.items() if (read := _number(value)) is not None}
+        plain = {path: read for path, value in values.items() if (read := number_of(value)) is not None}
         name, prototype = self._prototype(values, plain)
         numbers, recorded = dict(prototype.numbers), {}
         for path in values:
@@ -187,7 +187,7 @@ class Trials:
             raise RequestError(f"{node.path}: {error}") from None
 
 
-def _number(value: Any) -> float | None:
+def number_of(value: Any) -> float | None:
     """Returns a plain number, which may be an argument of the program; None: it is something else."""
     if isinstance(value, Text):
         try:

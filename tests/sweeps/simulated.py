@@ -13,10 +13,12 @@ class Row:
     """What came of a trial."""
 
     values: Mapping[str, Any]
+    present: Mapping[str, Any]
     state: Any = None
     steps: int = 0
     objectives: list[float | None] = dataclasses.field(default_factory=list)
     reason: str | None = None
+    changes: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
     @property
     def objective(self) -> float | None:
@@ -42,7 +44,7 @@ def sweep(searcher: Searcher, question: Asked, train: Callable[[Any, Mapping[str
         new = searcher.propose(question.slots - len(alive)) if len(alive) < question.slots else []
         assert new is None or len(new) <= question.slots - len(alive)
         for values in new or []:
-            alive[len(rows)] = row = Row(values)
+            alive[len(rows)] = row = Row(values, values)
             rows.append(row)
         if not alive:
             assert new is None, "nobody is under way, and yet the searcher waits"
@@ -50,7 +52,7 @@ def sweep(searcher: Searcher, question: Asked, train: Callable[[Any, Mapping[str
         reports = []
         for number, row in alive.items():
             row.steps = next(step for step in question.evaluations if step > row.steps)
-            row.state, objective = train(row.state, row.values, row.steps)
+            row.state, objective = train(row.state, row.present, row.steps)
             row.objectives.append(objective)
             ended = objective is None or row.steps == question.steps
             reports.append(Report(number, row.steps, question.steps, objective, ended, {}))
@@ -60,7 +62,8 @@ def sweep(searcher: Searcher, question: Asked, train: Callable[[Any, Mapping[str
             row = alive[report.trial]
             if isinstance(decision, Copy):
                 assert not report.ended and alive[decision.source].steps == row.steps
-                row.state, row.values = before[decision.source], {**row.values, **decision.values}
+                row.state, row.present = before[decision.source], {**row.present, **decision.values}
+                row.changes.append({"step": row.steps, "source": decision.source, "values": decision.values})
             if isinstance(decision, Stop):
                 row.reason = decision.reason
             if report.ended or isinstance(decision, Stop):

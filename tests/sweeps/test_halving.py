@@ -65,7 +65,7 @@ def test_hyperband_has_the_brackets_of_the_paper():
     question = asked(SPACE, evaluations=EVERY, slots=8)
     search = halving.hyperband(question)
     rows = sweep(search, question, crossing)
-    brackets = [search.note(number)["bracket"] for number in range(len(rows))]
+    brackets = [standing.bracket for standing in search._standings]
     # Table 1 of Li et al. 2018: R=81, eta=3.
     assert [brackets.count(bracket) for bracket in range(5)] == [81, 34, 15, 8, 5] and search.total == len(rows)
     for bracket, first in enumerate([1, 3, 9, 27, 81]):
@@ -111,7 +111,7 @@ def test_what_diverges_is_worse_than_all_others_and_has_no_further_seeds():
 @pytest.mark.parametrize(
     ("evaluations", "options", "message"),
     [
-        ((90,), {}, "to end after 30 or fewer, but the first evaluation is at 90; give --training.evaluate_every"),
+        ((90,), {}, "to end after some 30, but the first evaluation is at 90; give --training.evaluate_every"),
         ((60, 90), {}, "the first evaluation is at 60"),
         ((10, 90), {"first": "60"}, "first=60 is too late for eta=3"),
         ((10, 90), {"eta": "1"}, r"eta=1\): 1 is out of range: allowed is 2 or more"),

@@ -5,6 +5,7 @@ from sweeps.simulated import asked, sweep
 
 from neuralmon.errors import RequestError
 from neuralmon.sweeps.domains import IntUniform, LogUniform, Uniform
+from neuralmon.sweeps.schedule import schedule_of
 from neuralmon.sweeps.search import pbt
 
 EVERY = tuple(range(4, 201, 4))
@@ -62,14 +63,14 @@ def test_the_schedule_in_the_record_is_all_that_the_best_trial_was_trained_with(
     rows = sweep(search, question, toy)
     sign = 1 if direction == "max" else -1
     best = max(range(10), key=lambda number: sign * rows[number].objective)
-    schedule = search.note(best)["schedule"]
+    schedule = schedule_of(dict(enumerate(map(vars, rows))), best)
     assert len(schedule) > 2
     assert [entry["step"] % 10 < 4 for entry in schedule] == [True] * len(schedule)
     state = None
     for step in EVERY:
         values = [entry["values"] for entry in schedule if entry["step"] < step][-1]
         state, _ = toy(state, values, step)
-    assert state == rows[best].state and schedule[-1]["values"] == rows[best].values
+    assert state == rows[best].state and schedule[-1]["trial"] == best
 
 
 def test_the_worst_fifth_takes_the_state_of_the_best_fifth():

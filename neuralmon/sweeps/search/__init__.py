@@ -6,10 +6,12 @@ killed sweep is launched again, it is made anew and told everything again.
 
 import dataclasses
 import importlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeAlias
 
 from neuralmon.errors import RequestError, did_you_mean
+from neuralmon.sweeps.grammar import split_top
 from neuralmon.sweeps.space import Space, Values
 
 
@@ -73,10 +75,12 @@ class Searcher(Protocol):
     Attributes:
       total: how many trials there will be; None: nobody knows yet.
       upfront: all of them are known from the beginning: none depends on how others do, and none is stopped.
+      joint: trials take over the states of others: none of them can be trained again alone.
     """
 
     total: int | None
     upfront: bool
+    joint: bool
 
     def propose(self, count: int) -> Sequence[Values] | None:
         """Returns at most `count` new trials; none: not before others are reported; None: there are no more."""
@@ -99,6 +103,7 @@ class Asked:
       steps: updates of a whole training, as the experiment without the sweep's values has it.
       evaluations: after how many of them a trial is reported, in order; the last is `steps`.
       slots: how many trials train at the same time.
+      numbers: the paths that are numbers of the program, which may change while it trains.
       options: of this search alone, by name.
     """
 
@@ -109,23 +114,50 @@ class Asked:
     steps: int = 1
     evaluations: tuple[int, ...] = (1,)
     slots: int = 1
+    numbers: tuple[str, ...] = ()
     options: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 # By name: the function, Asked -> Searcher, that makes it; loaded when it is asked for.
-SEARCHES = {name: f"neuralmon.sweeps.search.listed:{name}" for name in ("grid", "random", "sobol")}
+SEARCHES = {
+    "grid": "neuralmon.sweeps.search.listed:grid",
+    "random": "neuralmon.sweeps.search.listed:random",
+    "sobol": "neuralmon.sweeps.search.listed:sobol",
+    "tpe": "neuralmon.sweeps.search.optuna:tpe",
+    "cmaes": "neuralmon.sweeps.search.optuna:cmaes",
+    "optuna": "neuralmon.sweeps.search.optuna:optuna",
+    "halving": "neuralmon.sweeps.search.halving:halving",
+    "hyperband": "neuralmon.sweeps.search.halving:hyperband",
+    "pbt": "neuralmon.sweeps.search.pbt:pbt",
+}
 
 
-def make_searcher(name: str | None, asked: Asked) -> Searcher:
-    """Returns the searcher of this name; None: a grid or, where a number of trials is asked for, random values.
+def make_searcher(said: str | None, asked: Asked) -> Searcher:
+    """Returns the searcher that is said, with its options: "random", "hyperband(eta=4)".
+
+    None: a grid or, where a number of trials is asked for, random values.
 
     Raises:
       RequestError: there is none, or it cannot search this space.
     """
-    name = name or ("grid" if asked.trials is None else "random")
+    name, options = _read(said or ("grid" if asked.trials is None else "random"))
     if name not in SEARCHES:
         known = ", ".join(SEARCHES)
         raise RequestError(f"sweep_search: there is no {name!r}{did_you_mean(name, SEARCHES)}; there are {known}")
     module, _, function = SEARCHES[name].partition(":")
     make: Any = getattr(importlib.import_module(module), function)
-    return make(asked)
+    return make(dataclasses.replace(asked, options=options))
+
+
+def _read(said: str) -> tuple[str, dict[str, str]]:
+    """Returns the name of a search and the texts of its options."""
+    match = re.fullmatch(r"\s*(\w*)\s*(?:\((.*)\))?\s*", said, re.DOTALL)
+    if match is None:
+        raise RequestError(f"sweep_search: {said!r} is not written as a search is: tpe, or 'hyperband(eta=4)'")
+    options = {}
+    for part in split_top(match[2]) if (match[2] or "").strip() else ():
+        option, equals, text = part.partition("=")
+        if not equals or option.strip() in options:
+            raise RequestError(f"sweep_search: {match[1]}: options are written name=value, each once, not {part!r}")
+        options[option.strip()] = text.strip()
+    return match[1], options

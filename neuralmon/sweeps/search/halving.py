@@ -17,7 +17,7 @@ import dataclasses
 import math
 import random
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 from neuralmon.errors import RequestError
 from neuralmon.fields import PositiveInt, Range
@@ -96,6 +96,7 @@ class Halving:
     """
 
     upfront = False
+    joint = False
 
     def __init__(self, asked: Asked, eta: int, rungs: Sequence[float], brackets: Sequence[int]) -> None:
         self._space, self._eta, self._rungs = asked.space, eta, rungs
@@ -126,12 +127,6 @@ class Halving:
         """See `Searcher.report`."""
         passed = [self._recorded(report) for report in reports]  # all before the first decision
         return [self._decided(report, rung) for report, rung in zip(reports, passed, strict=True)]
-
-    def note(self, trial: int) -> dict[str, Any]:
-        """Returns for the record of a trial which bracket it was in, and at how many rungs it was among the best."""
-        standing = self._standings[trial]
-        rungs = len(self._rungs) - standing.bracket
-        return {"bracket": standing.bracket, "rungs": rungs} if standing.values is not None else {}
 
     def _recorded(self, report: Report) -> int | None:
         """Returns the last rung that the trial has come to, at which all it came to have its score; None: none."""
@@ -179,18 +174,18 @@ def drawn(asked: Asked, count: int) -> Iterator[Values]:
 
 
 def _rungs(asked: Asked, options: HalvingOptions) -> list[float]:
-    """Returns where trials may end: at 1/eta, 1/eta^2, ... of a training, moved to the evaluation that follows."""
+    """Returns where trials may end, as fractions: at the evaluations nearest to 1/eta, 1/eta^2, ... of a training."""
     first = options.first or max(asked.evaluations[0], math.ceil(asked.steps / options.eta**MAX_RUNGS))
     steps: list[int] = []
     target = asked.steps / options.eta
-    while target >= first * (1 - 1e-9):
-        step = next(step for step in asked.evaluations if step >= target * (1 - 1e-9))
-        if step < asked.steps and step not in steps:
-            steps.append(step)
+    while target >= first / math.sqrt(options.eta):
+        nearest = min(asked.evaluations, key=lambda step: abs(step - target))
+        if (options.first or 1) <= nearest < asked.steps and nearest not in steps:
+            steps.append(nearest)
         target /= options.eta
     if not steps:
         every, most = asked.evaluations[0], asked.steps // options.eta
-        what = f"trials of {asked.steps} steps are to end after {most} or fewer, but the first evaluation is at {every}"
+        what = f"trials of {asked.steps} steps are to end after some {most}, but the first evaluation is at {every}"
         what = f"first={options.first} is too late for eta={options.eta}" if options.first and every <= most else what
         raise RequestError(f"sweep_search: {what}; give --training.evaluate_every=N")
     return [step / asked.steps for step in reversed(steps)]

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from neuralmon.errors import RequestError
 from neuralmon.sweeps.search import Asked, Continue, Decision, Report
+from neuralmon.sweeps.search.options import NoOptions, read_options
 from neuralmon.sweeps.space import Values
 
 
@@ -12,6 +13,7 @@ class Listed:
     """Proposes the trials of a list in order."""
 
     upfront = True
+    joint = False
 
     def __init__(self, trials: Sequence[Values]) -> None:
         self.total = len(trials)
@@ -31,6 +33,7 @@ class Listed:
 
 def grid(asked: Asked) -> Listed:
     """Returns every combination of the listed values."""
+    read_options(NoOptions, "grid", asked.options)
     if asked.trials is not None:
         raise RequestError("sweep_trials: a grid has as many as it has; leave it out, or --sweep_search=random")
     return Listed(list(asked.space.repeated(asked.space.grid())))
@@ -38,7 +41,8 @@ def grid(asked: Asked) -> Listed:
 
 def random(asked: Asked) -> Listed:
     """Returns combinations that are drawn at random: of lists alone, none twice."""
-    count, space, generator = _configurations(asked), asked.space, random_numbers.Random(asked.seed)
+    read_options(NoOptions, "random", asked.options)
+    count, space, generator = configurations(asked), asked.space, random_numbers.Random(asked.seed)
     size = space.grid_size()
     if size is not None:
         if count > size:
@@ -60,7 +64,8 @@ def sobol(asked: Asked) -> Listed:
 
     from scipy.stats import qmc
 
-    count = _configurations(asked)
+    read_options(NoOptions, "sobol", asked.options)
+    count = configurations(asked)
     if not asked.space.dimensions:
         raise RequestError(f"sweep_search=sobol: there is nothing to draw but {asked.space.paths[0]}")
     sequence = qmc.Sobol(len(asked.space.dimensions), scramble=True, rng=asked.seed)
@@ -70,7 +75,7 @@ def sobol(asked: Asked) -> Listed:
     return Listed(list(asked.space.repeated(asked.space.at(point.tolist()) for point in points)))
 
 
-def _configurations(asked: Asked) -> int:
+def configurations(asked: Asked) -> int:
     """Returns how many configurations make so many trials."""
     if asked.trials is None:
         raise RequestError("sweep_trials: say how many trials are to be drawn")

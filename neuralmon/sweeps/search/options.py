@@ -12,6 +12,11 @@ from neuralmon.names import Names, annotations
 Options = TypeVar("Options")
 
 
+@dataclasses.dataclass(frozen=True)
+class NoOptions:
+    """Options of a search that has none."""
+
+
 def read_options(kind: type[Options], search: str, texts: Mapping[str, str]) -> Options:
     """Returns the options that `texts` say by name, and the defaults of the rest.
 

@@ -2,7 +2,7 @@
 
 All members of a population train at the same time. At an evaluation each of the worst ones goes on with the state of
 one of the best ones (exploit by truncation) and with other numbers than it (explore). So what is found is a schedule
-of the numbers, and it is the record of the trial.
+of the numbers; the rows of the trials have it (see `schedule_of`).
 
 Source: Jaderberg et al., "Population Based Training of Neural Networks", arXiv:1711.09846, section 3 and appendix A.
 """
@@ -19,7 +19,7 @@ from neuralmon.sweeps.search import Asked, Continue, Copy, Decision, Report
 from neuralmon.sweeps.search.halving import drawn
 from neuralmon.sweeps.search.options import read_options
 from neuralmon.sweeps.space import SEED, Values
-from neuralmon.sweeps.trials import _number as number_of
+from neuralmon.sweeps.trials import number_of
 
 FACTORS = 0.8, 1.2
 
@@ -65,12 +65,10 @@ class _Member:
     Attributes:
       values: what it trains with now.
       exchanged: the step of the last exchange it could take part in.
-      history: from which step on it had which numbers, with those of the trials whose states it took over.
     """
 
     values: Values
     exchanged: int
-    history: list[dict[str, Any]]
 
 
 class Pbt:
@@ -102,7 +100,7 @@ class Pbt:
         if not self._waiting:
             return None
         proposed, self._waiting = self._waiting[:count], self._waiting[count:]
-        self._members += [_Member(values, 0, [self._entry(0, values)]) for values in proposed]
+        self._members += [_Member(values, 0) for values in proposed]
         return proposed
 
     def report(self, reports: Sequence[Report]) -> Sequence[Decision]:
@@ -115,10 +113,6 @@ class Pbt:
         for (step, _), group in groups.items():
             copies |= self._exchanged(step, group)
         return [copies.get(report.trial, Continue()) for report in reports]
-
-    def note(self, trial: int) -> dict[str, Any]:
-        """Returns for the record of a trial the numbers it had, from which step on, and whose state it took over."""
-        return {"schedule": self._members[trial].history}
 
     def _is_due(self, report: Report) -> bool:
         member, every = self._members[report.trial], self._options.every or 1
@@ -138,8 +132,6 @@ class Pbt:
             source = generator.choice(best).trial
             member, winner = self._members[report.trial], self._members[source]
             member.values = self._explored(generator, winner.values, member.values)
-            entry = {**self._entry(step, member.values), "from": source}
-            member.history = [*winner.history, entry]
             numbers = {path: number_of(value) for path, value in member.values.items() if path in self._paths}
             copies[report.trial] = Copy(source, {path: value for path, value in numbers.items() if value is not None})
         return copies
@@ -156,9 +148,6 @@ class Pbt:
             varied = _varied(generator, domain, value if len(value) > 1 else value[0], self._options.resample)
             explored = dimension.with_value(explored, varied)
         return explored | ({SEED: own[SEED]} if self._space.seeds else {})
-
-    def _entry(self, step: int, values: Values) -> dict[str, Any]:
-        return {"step": step, "values": {path: number_of(values[path]) for path in self._paths if path in values}}
 
     def _structure(self, trial: int) -> str:
         """Returns what trials have in common that can copy each other."""

@@ -20,9 +20,9 @@ from neuralmon.errors import RequestError, first_line
 from neuralmon.fields import PositiveInt
 from neuralmon.sweeps.domains import Choice, Domain, IntUniform, LogUniform, rounded
 from neuralmon.sweeps.search import Asked, Continue, Decision, Report
-from neuralmon.sweeps.search.listed import _configurations as configurations
+from neuralmon.sweeps.search.listed import configurations
 from neuralmon.sweeps.space import Dimension, Values
-from neuralmon.sweeps.trials import _number as number_of
+from neuralmon.sweeps.trials import number_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +61,7 @@ class Study:
     """
 
     upfront = False
+    joint = False
 
     def __init__(self, asked: Asked, options: StudyOptions, sampler: Any) -> None:
         count, self._space = configurations(asked), asked.space
@@ -121,7 +122,7 @@ class _Copy:
 
     def __init__(self, asked: Asked, options: StudyOptions) -> None:
         library, storage = imported("optuna"), str(options.storage)
-        described = [asked.space.described(str), asked.direction, asked.trials, asked.seed, dict(asked.options)]
+        described = [list(asked.space.paths), asked.direction, asked.trials, asked.seed, dict(asked.options)]
         try:
             if "://" not in storage:
                 backend = library.storages.journal.JournalFileBackend(storage)
@@ -181,10 +182,17 @@ def _suggested(trial: Any, name: str, domain: Domain) -> Any:
         return domain.values[0]
     if not is_category(domain):
         return domain.values[trial.suggest_int(f"{name} (place in its list)", 0, len(domain) - 1)]
-    texts = [str(value) for value in domain.values]
+    texts = [_text(value) or f"value {index}" for index, value in enumerate(domain.values)]
     if len(set(texts)) < len(texts):
         texts = [f"{index}: {text}" for index, text in enumerate(texts)]
     return domain.values[texts.index(trial.suggest_categorical(name, texts))]
+
+
+def _text(value: Any) -> str:
+    """Returns what people read for a value; "" for one that has no text that is the same in every launch."""
+    if isinstance(value, tuple):
+        return ", ".join(map(_text, value))
+    return str(value) if value is None or isinstance(value, bool | int | float | str) else ""
 
 
 def quietly(function: Any, *arguments: Any, **named: Any) -> Any:
