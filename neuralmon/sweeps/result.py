@@ -136,8 +136,8 @@ class SweepResult:
             lines += [f"best run    {self.best.command}"] if self.best.command else []
             schedule = self.schedule(self.best.number)
             for place, entry in enumerate(schedule if len(schedule) > 1 else []):
-                values = " ".join(f"{path}={write_text(value)}" for path, value in entry["values"].items())
-                lines.append(f"{'schedule' if not place else '':<12}from step {entry['step']}: {values}")
+                said = " ".join(f"{path}={write_text(value)}" for path, value in entry["values"].items())
+                lines.append(f"{'schedule' if not place else '':<12}from step {entry['step']}: {said}")
         return "\n".join(lines)
 
     @property
