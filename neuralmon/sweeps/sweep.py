@@ -10,7 +10,7 @@ from typing import Any
 
 from neuralmon import codec, process
 from neuralmon.errors import Interrupted, RequestError
-from neuralmon.experiment import Experiment, Training, split
+from neuralmon.experiment import Experiment, Training
 from neuralmon.ops import native
 from neuralmon.sweeps.best import Best
 from neuralmon.sweeps.coordinator import Coordinator
@@ -104,7 +104,7 @@ def _sweep(
     metric, direction = monitor(resolved)
     steps, evaluations = _evaluations(resolved.training, size["train"])
     slots = options.slots or default_slots(slot_mesh())
-    numbers = tuple(path for path in space.paths if path in split(resolved)[1])
+    numbers = _numbers(experiment, space) if options.search else ()
     asked = Asked(space, direction, options.trials, options.seed, steps, evaluations, slots, numbers)
     best = Best(direction, space.repeats, options.keep)
     coordinator = Coordinator(trials, make_searcher(options.search, asked), best, None, shown)
@@ -152,6 +152,16 @@ def _sweep(
         rows = [row for _, row in sorted(coordinator.rows.items())]
         champion = trials.experiment(best.trial.trial) if best.trial is not None else None
         return made_of(outcome, rows, champion, Path(workdir) if workdir else None)
+
+
+def _numbers(experiment: Experiment, space: Space) -> tuple[str, ...]:
+    """Returns the paths that are numbers of the program, in a trial from the middle of the space."""
+    values = next(space.repeated(iter([space.at([0.5] * len(space.dimensions))])))
+    try:
+        numbers = Trials(experiment).trial(0, values).numbers
+    except RequestError:
+        return ()  # it will be said of the trials
+    return tuple(path for path in space.paths if path in numbers)
 
 
 def _announced(coordinator: Coordinator, space: Space, steps: int) -> str:
