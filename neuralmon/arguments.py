@@ -86,6 +86,10 @@ def defined() -> flags.FlagValues:
     flags.DEFINE_string(
         "sweep_keep", "1", "sweep: how many of the best configurations are kept as runs, or all", values
     )
+    where = "in worker processes, one per device or core; ray: on the machines of a Ray cluster"
+    flags.DEFINE_enum("executor", None, ["process", "ray"], f"sweep: process: {where}; None: in this one", values)
+    flags.DEFINE_integer("sweep_workers", None, "sweep: of an executor; one per device or core", 1, flag_values=values)
+    flags.DEFINE_string("ray_address", None, "sweep: of a Ray cluster; else that of this machine, if any", values)
     flags.DEFINE_integer(
         "devices", None, "CPU devices to cut each batch over; of a sweep, to train on", 1, flag_values=values
     )

@@ -103,6 +103,7 @@ _ONLY_IN = {
     **dict.fromkeys(
         ("sweep_trials", "sweep_search", "sweep_zip", "sweep_seed", "sweep_slots", "sweep_keep"), ("sweep",)
     ),
+    **dict.fromkeys(("executor", "sweep_workers", "ray_address"), ("sweep",)),
 }
 
 

@@ -12,7 +12,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ _XLA_FLAGS_JAXLIB = ((0, 10), (0, 12))
 # Every program is kept, however small or quickly compiled. Without a maximal size: with one, jax keeps an index beside
 # the programs that a kill in the middle of writing breaks for good.
 _CACHE = {"jax_persistent_cache_min_compile_time_secs": 0.0, "jax_persistent_cache_min_entry_size_bytes": -1}
+# Which devices a process has is its own affair.
+_OF_ONE_PROCESS = {"jax_num_cpu_devices", "jax_cuda_visible_devices", "jax_rocm_visible_devices"}
 _started: float | None = None
 _mended = False
 _anew = False
@@ -139,6 +141,29 @@ def programs_folder() -> Path | None:
     values = jax.config.values
     known = _started is not None and _mended and values["jax_enable_compilation_cache"]
     return Path(values["jax_compilation_cache_dir"]) / "launches" if known else None
+
+
+def settings() -> dict[str, Any]:
+    """Returns what jax is set to, for another process to `adopt`; plain data."""
+    import jax
+
+    plain = bool | int | float | str | None
+    values = {name: value for name, value in jax.config.values.items() if isinstance(value, plain)}
+    return {name: value for name, value in values.items() if name not in _OF_ONE_PROCESS}
+
+
+def adopt(settings: Mapping[str, Any], devices: int) -> None:
+    """Sets jax to what `settings` returned elsewhere, and to so many devices, of CPUs; before there are any.
+
+    A cache of compiled programs whose folder is not on this machine is made.
+    """
+    import jax
+
+    for name, value in settings.items():
+        if name in jax.config.values and jax.config.values[name] != value:
+            jax.config.update(name, value)
+    jax.config.update("jax_num_cpu_devices", devices)
+    _mend_cache()
 
 
 def peak_memory() -> int | None:

@@ -14,7 +14,7 @@ from neuralmon.sweeps.best import Best, Ended
 from neuralmon.sweeps.folder import Row, SweepFolder
 from neuralmon.sweeps.keeping import Keeper
 from neuralmon.sweeps.progress import SweepProgress
-from neuralmon.sweeps.search import Decision, Report, Searcher
+from neuralmon.sweeps.search import Continue, Decision, Report, Searcher
 from neuralmon.sweeps.trials import Trial, Trials
 
 
@@ -51,6 +51,7 @@ class Coordinator:
         self._proposed = 0
         self._exhausted = False
         self._again: set[int] = set()
+        self._resuming = False
         if self.searcher.upfront:
             while not self._exhausted:
                 self._propose(max(1, self.searcher.total or 1))
@@ -59,6 +60,11 @@ class Coordinator:
     def proposed(self) -> int:
         """How many trials there are so far."""
         return self._proposed
+
+    @property
+    def waiting(self) -> dict[str, int]:
+        """How many trials wait to be taken, by structure."""
+        return {structure: len(queue) for structure, queue in self._waiting.items() if queue}
 
     def resume(self, rows: Sequence[Row]) -> int:
         """Takes the rows of earlier launches and returns how many there are.
@@ -70,14 +76,15 @@ class Coordinator:
             self.folder.write("trials.jsonl", "")
             rows = []
         self._recorded = {row["trial"]: row for row in rows}
-        if self.searcher.upfront:
+        if self.searcher.upfront and rows:
+            self._resuming = True
             for structure, queue in self._waiting.items():
                 for trial in queue:
                     if (row := self.recorded(trial)) is not None:
                         self.replayed(trial, row)
                 self._waiting[structure] = deque(trial for trial in queue if trial.number not in self._recorded)
-            if self._recorded:
-                self._keep()
+            self._resuming = False
+            self._keep()
         return len(self._recorded)
 
     def again(self) -> int:
@@ -118,7 +125,9 @@ class Coordinator:
 
     def report(self, reports: Sequence[Report]) -> Sequence[Decision]:
         """Tells the searcher how trials do at an evaluation and returns its decisions."""
-        return self.searcher.report(reports)
+        told = [report for report in reports if report.trial not in self._again]
+        decisions = iter(self.searcher.report(told)) if told else iter(())
+        return [Continue() if report.trial in self._again else next(decisions) for report in reports]
 
     def advanced(self, steps: Mapping[int, int], live: Mapping[int, float]) -> bool:
         """Takes how far trials are, and the objectives known so far; returns whether they are to go on."""
@@ -146,14 +155,19 @@ class Coordinator:
 
     def replayed(self, trial: Trial, row: Row) -> None:
         """Takes a trial that an earlier launch finished."""
-        self.best.add(Ended(trial, row, [], None))
+        if self.best.add(Ended(trial, row, [], None)) and not self._resuming:
+            self._keep()
         self._end(trial, row)
 
-    def lost(self, trials: Sequence[Trial]) -> None:
-        """Takes trials back whose worker died: others will train them from the beginning."""
-        for trial in trials:
-            if self._out.pop(trial.number, None) is not None:
-                self._waiting.setdefault(trial.structure, deque()).appendleft(trial)
+    def fail(self, trial: Trial, reason: str) -> None:
+        """Takes a trial that cannot be trained: it is a row, too."""
+        row = {"trial": trial.number, "values": dict(trial.values), "status": "failed", "reason": reason}
+        row |= {"step": 0, "objective": None, "metrics": {}, "evaluations": [], "seconds": 0.0}
+        report = Report(trial.number, 0, 0, None, True, {})
+        self.searcher.report([report])
+        if self.folder is not None and trial.number not in self._recorded:
+            self.folder.append(row)
+        self._end(trial, row)
 
     def _keep(self) -> None:
         if self.folder is not None and self.keeper is not None:
@@ -186,17 +200,7 @@ class Coordinator:
             except RequestError as error:
                 if self.searcher.upfront:
                     raise
-                self._fail(Trial(number, {path: str(value) for path, value in values.items()}), str(error))
+                self.fail(Trial(number, {path: str(value) for path, value in values.items()}), str(error))
                 continue
             self._waiting.setdefault(trial.structure, deque()).append(trial)
         return bool(proposed)
-
-    def _fail(self, trial: Trial, reason: str) -> None:
-        """A trial that cannot be trained is a row, too."""
-        row = {"trial": trial.number, "values": dict(trial.values), "status": "failed", "reason": reason}
-        row |= {"step": 0, "objective": None, "metrics": {}, "evaluations": [], "seconds": 0.0}
-        report = Report(trial.number, 0, 0, None, True, {})
-        self.searcher.report([report])
-        if self.folder is not None and trial.number not in self._recorded:
-            self.folder.append(row)
-        self._end(trial, row)

@@ -38,6 +38,7 @@ def run_sweep(experiment: Experiment, swept: Mapping[str, str], options: flags.F
     if options.sweep_keep != "all" and not options.sweep_keep.isdecimal():
         raise RequestError(f"--sweep_keep={options.sweep_keep}: allowed is a number from 1, or all")
     chosen: dict[str, Any] = {name: options[f"sweep_{name}"].value for name in ("trials", "search", "seed", "slots")}
+    chosen |= {"executor": options.executor, "workers": options.sweep_workers, "address": options.ray_address}
     chosen["keep"] = None if options.sweep_keep == "all" else int(options.sweep_keep)
     zipped = [[path.strip() for path in group.split(",")] for group in options.sweep_zip.split(";") if group]
     workdir = Path(options.workdir or default_workdir(experiment.name, "-sweep"))

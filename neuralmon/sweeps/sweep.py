@@ -14,6 +14,7 @@ from neuralmon.experiment import Experiment, Training
 from neuralmon.ops import native
 from neuralmon.sweeps.best import Best
 from neuralmon.sweeps.coordinator import Coordinator
+from neuralmon.sweeps.executors import make_executor
 from neuralmon.sweeps.folder import SweepFolder
 from neuralmon.sweeps.keeping import Keeper
 from neuralmon.sweeps.mapped import slot_mesh
@@ -41,6 +42,10 @@ class SweepOptions:
       seed: of what is drawn.
       slots: trials that train at the same time; None: as many as are sensible.
       keep: how many configurations are kept as runs, the best ones; None: all.
+      executor: process: in worker processes, one per device or core; ray: on the machines of a Ray cluster; None: in
+        this process.
+      workers: of an executor; None: one per device or, of CPUs, per core.
+      address: of a Ray cluster; None: the one that is there, or else one of this machine alone.
     """
 
     trials: int | None = None
@@ -48,6 +53,9 @@ class SweepOptions:
     seed: int = 0
     slots: int | None = None
     keep: int | None = 1
+    executor: str | None = None
+    workers: int | None = None
+    address: str | None = None
 
 
 def sweep(
@@ -103,7 +111,8 @@ def _sweep(
         raise RequestError("a sweep compares trials on the validation split, and this data has none")
     metric, direction = monitor(resolved)
     steps, evaluations = _evaluations(resolved.training, size["train"])
-    slots = options.slots or default_slots(slot_mesh())
+    executor = make_executor(options.executor, options.workers, options.slots, options.address)
+    slots = executor.slots if executor else options.slots or default_slots(slot_mesh())
     numbers = _numbers(experiment, space) if options.search else ()
     asked = Asked(space, direction, options.trials, options.seed, steps, evaluations, slots, numbers)
     best = Best(direction, space.repeats, options.keep)
@@ -131,12 +140,20 @@ def _sweep(
             shown.notice(f"{done} of them have ended in an earlier launch")
         stop = stack.enter_context(StopSignals())
         coordinator.stop = lambda: stop.received is not None
-        worker = Worker(coordinator, trials, slots)
         begun = time.monotonic()
-        worker.run()
+        worker = Worker(coordinator, trials, slots) if executor is None else None
+
+        def run() -> int:
+            if executor is not None:
+                return executor.run(coordinator)
+            assert worker is not None
+            worker.run()
+            return worker.compilations
+
+        compilations = run()
         if stop.received is None and (lost := coordinator.again()):
             shown.notice(f"{lost} of the best trials are trained again: a kill kept their states from being written")
-            worker.run()
+            compilations = run()
         if coordinator.keeper is not None:
             coordinator.keeper.close()
         if stop.received is not None:
@@ -146,7 +163,7 @@ def _sweep(
         trained = time.monotonic()
         outcome = concluded(coordinator, metric, direction, worker)
         seconds = {"startup": begun - started, "training": trained - begun, "total": time.monotonic() - started}
-        outcome |= {"seconds": seconds, "compilations": worker.compilations}
+        outcome |= {"seconds": seconds, "compilations": compilations}
         if coordinator.folder is not None:
             coordinator.folder.write("result.json", outcome)
         rows = [row for _, row in sorted(coordinator.rows.items())]
@@ -168,6 +185,8 @@ def _announced(coordinator: Coordinator, space: Space, steps: int) -> str:
     total = coordinator.searcher.total
     structures = coordinator.trials.num_structures
     said = "trials" if total is None else f"{total} trials"
+    if not structures:  # nobody knows yet
+        return f"{said}, {steps:,} steps each"
     if space.repeats > 1 and total is not None:
         said += f" ({total // space.repeats} configurations, {space.repeats} seeds)"
     return f"{said} of {structures} structure{'s' if structures != 1 else ''}, {steps:,} steps each"
