@@ -58,12 +58,12 @@ def defined() -> flags.FlagValues:
     flags.DEFINE_bool("allow_changes", False, "go on with a run although numbers have changed", values)
     flags.DEFINE_string("init_from", None, "train: another run's folder, whose parameters to start with", values)
     flags.DEFINE_list("init_patterns", ["*"], "train: which of them, by their paths, such as 'conv_*'", values)
-    flags.DEFINE_bool("figures", True, "train: draw figures into the run's folder", values)
+    flags.DEFINE_bool("figures", True, "train, sweep: draw figures into the folder", values)
     flags.DEFINE_list("writers", [], "train: where metrics go as well: wandb, mlflow", values)
     flags.DEFINE_integer("data_workers", None, "processes that read streamed data; 0: threads", 0, flag_values=values)
     flags.DEFINE_string("profile", None, "train: steps to profile, such as 100:110", values)
     flags.DEFINE_bool(
-        "reference_ops", False, "train: with the plain definitions of all operations, none faster", values
+        "reference_ops", False, "train, sweep: with the plain definitions of all operations, none faster", values
     )
     flags.DEFINE_bool("debug_nans", False, "train: step by step, to name the layer that stops being finite", values)
     flags.DEFINE_string("checkpoint", "latest", "evaluate, predict, sample: latest, best, or a step", values)

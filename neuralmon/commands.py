@@ -99,7 +99,7 @@ _ONLY_IN = {
     "split": ("evaluate",),
     "input": ("predict", "sample"),
     "format": ("predict",),
-    "reference_ops": ("train", "sweep"),
+    **dict.fromkeys(("reference_ops", "figures"), ("train", "sweep")),
     **dict.fromkeys(
         ("sweep_trials", "sweep_search", "sweep_zip", "sweep_seed", "sweep_slots", "sweep_keep"), ("sweep",)
     ),

@@ -11,9 +11,10 @@ from jaxtyping import Array, Int
 
 from neuralmon.data.pipeline import Data, evaluation_batch, num_evaluation_batches
 from neuralmon.experiment import Experiment, merge, split
+from neuralmon.ops.reference import is_reference
 from neuralmon.state import TrainState
 from neuralmon.tasks import Sums
-from neuralmon.training.program import Numbers, evaluated
+from neuralmon.training.program import Numbers, evaluated, program_of
 
 
 def evaluate_together(
@@ -30,9 +31,28 @@ def evaluate_together(
       states: of each training, on the host.
       data: a split.
     """
-    structure, _ = split(experiment)
-    average = getattr(experiment.task, "average", None) if len(states) > 1 else None
-    batch_size = experiment.training.batch_size
+    structure, same = program_of(split(experiment)[0])
+    key = (same, len(states) > 1, is_reference())
+    if key not in _evaluators:
+        _evaluators[key] = _evaluator(structure, len(states) > 1)
+
+    def stacked(*leaves: Any) -> np.ndarray:
+        return np.stack(leaves)
+
+    both = jax.tree.map(stacked, *numbers), jax.tree.map(stacked, *states)
+    each, together = jax.device_get(_evaluators[key](*both, data))
+    report, spec = experiment.task.report, experiment.dataset.spec()
+    members = [report(jax.tree.map(operator.itemgetter(k), each), spec) for k in range(len(states))]
+    return members, None if together is None else report(together, spec)
+
+
+_evaluators: dict[Any, Any] = {}
+
+
+def _evaluator(structure: Experiment, several: bool) -> Any:
+    """Returns the compiled function: (numbers, states, data) -> (sums of each, sums of the average or None)."""
+    average = getattr(structure.task, "average", None) if several else None
+    batch_size = structure.training.batch_size
 
     def sums_of(numbers: Any, states: Any, data: Data, index: Int[Array, ""]) -> tuple[Sums, Sums | None]:
         stored = evaluation_batch(data, index, batch_size)
@@ -59,11 +79,4 @@ def evaluate_together(
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         return jax.lax.fori_loop(0, num_evaluation_batches(data, batch_size), body, zeros)
 
-    def stacked(*leaves: Any) -> np.ndarray:
-        return np.stack(leaves)
-
-    both = jax.tree.map(stacked, *numbers), jax.tree.map(stacked, *states)
-    each, together = jax.device_get(evaluate(*both, data))
-    report, spec = experiment.task.report, experiment.dataset.spec()
-    members = [report(jax.tree.map(operator.itemgetter(k), each), spec) for k in range(len(states))]
-    return members, None if together is None else report(together, spec)
+    return evaluate

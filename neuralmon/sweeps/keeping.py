@@ -8,7 +8,7 @@ from neuralmon.sweeps.best import Ended
 from neuralmon.sweeps.folder import SweepFolder
 from neuralmon.sweeps.trials import Trials
 
-_SHARE = 0.05  # of the time, at most, while trials are trained
+_SHARE = 0.02  # of the time, at most, while trials are trained
 
 
 class Keeper:

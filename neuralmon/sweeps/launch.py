@@ -11,6 +11,7 @@ from absl import flags
 from neuralmon import ops
 from neuralmon.errors import RequestError
 from neuralmon.experiment import Experiment
+from neuralmon.sweeps import pictures
 from neuralmon.sweeps.folder import SweepFolder
 from neuralmon.sweeps.progress import sweep_progress_for
 from neuralmon.sweeps.space import Space
@@ -56,5 +57,8 @@ def run_sweep(experiment: Experiment, swept: Mapping[str, str], options: flags.F
     if not options.quiet:
         print(result.summary())
         print("seconds     " + "  ".join(f"{name} {value:.1f}" for name, value in result.seconds.items()))
-        print(f"sweep       {workdir}")
+        print(f"sweep       {workdir}", flush=True)
+    if options.figures and not (workdir / "figures").exists():
+        for trouble in pictures.draw(result, workdir / "figures"):
+            print(f"neuralmon: {trouble}", file=sys.stderr)
     return 0 if result.best is not None else 1

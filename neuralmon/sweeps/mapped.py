@@ -15,8 +15,9 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from neuralmon.experiment import Experiment
+from neuralmon.ops.reference import is_reference
 from neuralmon.parallel import one_device
-from neuralmon.training.program import functions, quick_to_compile
+from neuralmon.training.program import functions, make_train, program_of, quick_to_compile
 
 Slotted: TypeAlias = Any  # a pytree whose leaves have a first axis of slots
 
@@ -38,6 +39,7 @@ class Mapped:
       state: the shapes of one training's state.
       slots: where slotted arrays lie.
       whole: where data lies: on every device.
+      chunks: `chunk` compiled, by the number of slots.
     """
 
     init: jax.stages.Wrapped
@@ -49,6 +51,7 @@ class Mapped:
     state: Any
     slots: NamedSharding
     whole: NamedSharding
+    chunks: dict[int, jax.stages.Compiled] = dataclasses.field(default_factory=dict)
 
 
 def slot_mesh() -> Mesh:
@@ -57,10 +60,29 @@ def slot_mesh() -> Mesh:
     return jax.make_mesh((len(devices),), ("slots",), axis_types=(AxisType.Auto,), devices=devices)
 
 
+_mapped: dict[Any, Mapped] = {}
+
+
 def make_mapped(structure: Experiment, numbers: Mapping[str, Any], mesh: Mesh) -> Mapped:
-    """Returns the mapped functions of a resolved experiment's structure, whose numbers are like `numbers`."""
-    pure = functions(structure, one_device())
-    state = jax.eval_shape(pure.init, numbers)
+    """Returns the mapped functions of a resolved experiment's structure; equal structures share them.
+
+    Args:
+      structure: the structure.
+      numbers: what its numbers are like.
+      mesh: the devices (see `slot_mesh`).
+    """
+    structure, same = program_of(structure)
+    key = (same, mesh, is_reference())
+    if key not in _mapped:
+        _mapped[key] = _new(structure, numbers, mesh)
+    return _mapped[key]
+
+
+def _new(structure: Experiment, numbers: Mapping[str, Any], mesh: Mesh) -> Mapped:
+    alone = one_device()
+    pure = functions(structure, alone)
+    # Traced already, if the structure was checked.
+    state = jax.eval_shape(make_train(structure, alone).init, numbers)
     on_cpu = mesh.devices.flat[0].platform == "cpu"
 
     def each(function: Callable[..., Any], *slotted: Any) -> Any:

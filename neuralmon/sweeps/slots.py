@@ -34,6 +34,7 @@ class Slots:
     Attributes:
       data: each split's examples, on every device; to be set before anything is trained.
       states: the states of all slots.
+      compilations: how often the program was compiled for them: not, if an earlier sweep of this process did.
 
     Raises:
       RequestError: not even one training fits into memory.
@@ -43,10 +44,12 @@ class Slots:
 
     def __init__(self, experiment: Experiment, wanted: int, mesh: Mesh) -> None:
         structure, numbers = split(experiment)
-        self._experiment = experiment
+        self._experiment, self.compilations = experiment, 0
         self._mapped = make_mapped(structure, numbers, mesh)
         devices = mesh.size
-        size = min(-(-wanted // devices), _fitting(self._state_bytes, devices, mesh)) * devices
+        # A state is there twice while a chunk is computed, and once more if the best one is remembered.
+        bytes_ = self._state_bytes * (2 if experiment.training.patience is None else 3)
+        size = min(-(-wanted // devices), _fitting(bytes_, devices, mesh)) * devices
         self._chunk = self._compiled(size, mesh)
         while (size := self._size) > devices and self._temporary > _free_bytes(mesh) // devices:
             self._chunk = self._compiled(size // devices // 2 * devices, mesh)
@@ -134,10 +137,12 @@ class Slots:
             for name, leaf in split_shapes(spec, "train", mesh).items()
         }
         lengths = slotted(jax.ShapeDtypeStruct((), np.int32))
-        compiled = self._mapped.chunk.lower(*shapes, data, lengths).compile()
-        analysis = compiled.memory_analysis()
+        if size not in self._mapped.chunks:
+            self._mapped.chunks[size] = self._mapped.chunk.lower(*shapes, data, lengths).compile()
+            self.compilations += 1
+        analysis = self._mapped.chunks[size].memory_analysis()
         self._temporary = int(getattr(analysis, "temp_size_in_bytes", 0) or 0)
-        return compiled
+        return self._mapped.chunks[size]
 
 
 def fetched(sums: Any, slots: Sequence[int]) -> dict[int, Any]:
@@ -146,13 +151,13 @@ def fetched(sums: Any, slots: Sequence[int]) -> dict[int, Any]:
     return {slot: jax.tree.map(operator.itemgetter(slot), there) for slot in slots}
 
 
-def _fitting(state_bytes: int, devices: int, mesh: Mesh) -> int:
-    """Returns how many slots a device has memory for: a state is there twice while a chunk is computed."""
+def _fitting(slot_bytes: int, devices: int, mesh: Mesh) -> int:
+    """Returns how many slots a device has memory for."""
     free = _free_bytes(mesh) // devices
-    if 2 * state_bytes > free:
-        what = f"the state of one training takes {state_bytes / 1e6:,.0f} MB, twice while a chunk is computed"
-        raise RequestError(f"{what}, but only {free / 1e6:,.0f} MB of a device's memory are free")
-    return int(max(1, free // max(2 * state_bytes, 1)))
+    if slot_bytes > free:
+        what = f"one training takes {slot_bytes / 1e6:,.1f} MB for its state and the copies of it"
+        raise RequestError(f"{what}, but only {free / 1e6:,.1f} MB of a device's memory are free")
+    return int(max(1, free // max(slot_bytes, 1)))
 
 
 def _free_bytes(mesh: Mesh) -> int:

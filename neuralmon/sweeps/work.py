@@ -83,7 +83,7 @@ class Worker:
             self._data = name, self._pool.submit(resident, experiment.dataset, self._mesh)
         if structure not in self._slots:
             self._slots[structure] = Slots(experiment, min(self._wanted, count), self._mesh)
-            self.compilations += 1
+            self.compilations += self._slots[structure].compilations
         slots = self._slots[structure]
         slots.data = self._data[1].result()
         return slots

@@ -105,6 +105,15 @@ _programs: dict[Any, Program] = {}
 
 def make_train(structure: Experiment, mesh: Mesh, window: int | None = None) -> Program:
     """Returns the compiled functions of a resolved experiment's structure; equal structures share them."""
+    structure, same = program_of(structure)
+    key = (same, mesh, window)
+    if key not in _programs:
+        _programs[key] = compile_train(structure, mesh, window)
+    return _programs[key]
+
+
+def program_of(structure: Experiment) -> tuple[Experiment, Any]:
+    """Returns a structure without what is nothing to its program, and a key that is equal for equal programs."""
     given = structure.training
     num_steps = given.num_steps(structure.dataset.spec().sizes["train"])
     # How often a run evaluates or saves, and what it is called, is nothing to the program.
@@ -117,10 +126,7 @@ def make_train(structure: Experiment, mesh: Mesh, window: int | None = None) -> 
         node.value if callable(node.value) and not isinstance(node.value, nn.Module) else type(node.value)
         for node in walk(structure)
     )
-    key = (codec.canonical(structure.to_json()), parts, mesh, window)
-    if key not in _programs:
-        _programs[key] = compile_train(structure, mesh, window)
-    return _programs[key]
+    return structure, (codec.canonical(structure.to_json()), parts)
 
 
 def compile_train(structure: Experiment, mesh: Mesh, window: int | None = None) -> Program:

@@ -34,7 +34,7 @@ def test_a_killed_sweep_ends_in_the_same_table(never_killed, root, tmp_path, kil
     command += [f"--training.{name}={getattr(TRAINING, name)}"
                 for name in ("batch_size", "steps", "evaluate_every", "steps_per_chunk")]  # fmt: skip
     command += [f"--sweep.{path}={values}" for path, values in SPACE.items()]
-    command += ["--quiet", "--sweep_slots=2", f"--workdir={workdir}"]
+    command += ["--quiet", "--nofigures", "--sweep_slots=2", f"--workdir={workdir}"]
 
     def lines():
         file = workdir / "trials.jsonl"

@@ -242,7 +242,7 @@ def test_a_sweep_from_the_command_line(small, root, tmp_path, capsys, monkeypatc
         "    training = nm.Training(batch_size=32, steps=6, evaluate_every=3)\n"
         "    return dataclasses.replace(tiny(), model=nm.models.MLP(hidden=(8,)), training=training)\n"
     )
-    words = ["launch.py", "--experiment=./mine.py", "--model.hidden=4", "--sweep_keep=all", "--workdir=sweep"]
+    words = ["launch.py", "--experiment=./mine.py", "--model.hidden=4", "--sweep_keep=all", "--nofigures"]
     sweeps = ["--sweep.model.activation=relu,gelu", "--sweep.optimizer.learning_rate=Cosine(peak=1e-2),0.01"]
     assert main([*words, *sweeps]) == 0
     out, err = capsys.readouterr()
@@ -254,8 +254,8 @@ def test_a_sweep_from_the_command_line(small, root, tmp_path, capsys, monkeypatc
             for path in ("again", f"sweep/trials/{best['trial']}")]  # fmt: skip
     assert runs[0]["fingerprint"] == runs[1]["fingerprint"]
     # The folder alone says what the sweep is; and the file has a space of its own.
-    assert main(["launch.py", "--experiment=./mine.py", "--workdir=sweep", "--quiet"]) == 0
-    assert main(["launch.py", "--experiment=./mine.py", "--mode=sweep", "--workdir=own", "--quiet"]) == 0
+    assert main(["launch.py", "--experiment=./mine.py", "--workdir=sweep", "--quiet", "--nofigures"]) == 0
+    assert main(["launch.py", "--experiment=./mine.py", "--mode=sweep", "--workdir=own", "--quiet", "--nofigures"]) == 0
     rows = [json.loads(line) for line in (tmp_path / "own" / "trials.jsonl").read_text().splitlines()]
     assert [row["values"] for row in rows] == [
         {"optimizer.weight_decay": 0.1, "training.seed": 0},
