@@ -119,16 +119,15 @@ def test_one_that_diverges_is_a_row_and_the_others_go_on(result):
 def test_numbers_compile_nothing(small, result):
     found, compiled = result
     assert found.compilations == 1
-    other, again = [], {PEAK: np.linspace(1e-4, 1e-2, 9).tolist(), SEED: [5]}
+    other, again = [], {PEAK: np.linspace(1e-4, 1e-2, 4).tolist(), SEED: [5, 6]}
     jax.monitoring.register_event_duration_secs_listener(
         lambda event, *_, **__: other.append(event) if "backend_compile" in event else None
     )
     try:
-        assert swept(small, again, slots=5).compilations == 1
+        assert swept(small, again, slots=5).compilations == 0
     finally:
         jax.monitoring.clear_event_listeners()
-    # Nine trials of another sweep are as many programs as twelve: none of them is a trial's.
-    assert len(other) <= compiled
+    assert (compiled > 0, other) == (True, [])
 
 
 def test_a_finished_sweep_says_its_result_again(small, result):
