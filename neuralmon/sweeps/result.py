@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from neuralmon.experiment import Experiment
 from neuralmon.sweeps.folder import Row
-from neuralmon.sweeps.importance import Importance, importance
+from neuralmon.sweeps.importance import Importance, Method, importance
 from neuralmon.sweeps.schedule import schedule_of
 from neuralmon.sweeps.search import Direction
 from neuralmon.sweeps.space import SEED
@@ -109,10 +109,10 @@ class SweepResult:
         """Returns from which step on a trial's state was trained with which values: see `schedule_of`."""
         return schedule_of({row["trial"]: row for row in self.rows}, trial)
 
-    def importance(self) -> Importance:
-        """Returns which values mattered, by the trials that came to their end or diverged; takes seconds."""
+    def importance(self, method: Method = "fANOVA") -> Importance:
+        """Returns which values mattered, by the trials that came to their end or diverged."""
         rows = [row for row in self.rows if row["status"] in ("finished", "diverged")]
-        return importance([row["values"] for row in rows], [row["objective"] for row in rows], self.direction)
+        return importance([row["values"] for row in rows], [row["objective"] for row in rows], self.direction, method)
 
     def summary(self) -> str:
         """Returns what there is to say at the end: the best configurations, the best trial and its command."""
@@ -126,6 +126,8 @@ class SweepResult:
             said = " ".join(f"{path}={write_text(value)}" for path, value in values.items()) or "(all alike)"
             score = f"{row['mean']:.4f}" + (f" ± {row['sd']:.4f}" if row["count"] > 1 else "")
             lines.append(f"{f'{self.metric}' if not place else '':<12} {score:<18} {said}")
+        if len({path for row in self.rows for path in row["values"]}) > 1:
+            lines.append(f"mattered     {self.importance('PED-ANOVA')}")
         if self.best is not None:
             for split, metrics in self.best.metrics.items():
                 lines.append(f"best {split:<11} {_scalars(metrics)}")
