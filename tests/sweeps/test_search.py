@@ -40,6 +40,7 @@ def without_time(result):
     return [{**row, "seconds": 0} for row in result.rows]
 
 
+@pytest.mark.slow
 def test_a_schedule_of_the_table_trained_alone_ends_in_the_same_metrics():
     result = sweep("pbt(resample=0.5)")
     changed = [row for row in result.rows if "changes" in row]
@@ -59,31 +60,29 @@ def test_a_schedule_of_the_table_trained_alone_ends_in_the_same_metrics():
     assert (result.best.command is None) == ("changes" in result.rows[result.best.number])
 
 
-@pytest.mark.parametrize(
-    ("search", "trials"),
-    [
-        ("halving(eta=3)", 12),
-        pytest.param("pbt", None, marks=pytest.mark.slow),
-        pytest.param("tpe(startup=4)", 12, marks=pytest.mark.slow),
-    ],
-)
-def test_a_sweep_that_was_cut_off_ends_in_the_same_table(search, trials, tmp_path):
-    whole = sweep(search, tmp_path, trials=trials)
-    (tmp_path / "result.json").unlink()
-    rows = (tmp_path / "trials.jsonl").read_text().splitlines(keepends=True)
-    (tmp_path / "trials.jsonl").write_text("".join(rows[: len(rows) // 2]) + rows[-1][:20])
-    again = sweep(search, tmp_path, trials=trials)
-    assert without_time(again) == without_time(whole)
-    assert json.loads((tmp_path / "best.json").read_text())["trial"] == whole.best.number
-
-
-def test_hyperband_trains_most_trials_for_a_part_of_the_steps_in_one_program():
-    result = sweep("hyperband")
+def test_hyperband_trains_most_trials_for_a_part_of_the_steps_in_one_program(tmp_path):
+    result = sweep("hyperband", tmp_path)
     steps = [row["step"] for row in result.rows]
     assert result.compilations == 1 and set(steps) == {4, 12, 36}
     assert [row["status"] for row in result.rows] == ["finished" if step == 36 else "stopped" for step in steps]
     assert len(steps) == 9 + 5 + 3 and sum(steps) < 0.6 * 36 * len(steps)
     assert result.best.number in [index for index, step in enumerate(steps) if step == 36]
+    cut_off_and_launched_again("hyperband", tmp_path, result)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("search", "trials"), [("halving(eta=2)", 9), ("pbt", None), ("tpe(startup=4)", 12)])
+def test_a_sweep_that_was_cut_off_ends_in_the_same_table(search, trials, tmp_path):
+    cut_off_and_launched_again(search, tmp_path, sweep(search, tmp_path, trials=trials), trials=trials)
+
+
+def cut_off_and_launched_again(search, folder, whole, **options):
+    (folder / "result.json").unlink()
+    rows = (folder / "trials.jsonl").read_text().splitlines(keepends=True)
+    (folder / "trials.jsonl").write_text("".join(rows[: len(rows) // 2]) + rows[-1][:20])
+    again = sweep(search, folder, **options)
+    assert without_time(again) == without_time(whole)
+    assert json.loads((folder / "best.json").read_text())["trial"] == whole.best.number
 
 
 @pytest.mark.parametrize(
