@@ -1,12 +1,12 @@
 """What searches find beside a full grid, fixed schedules and chance: a hidden layer of 64, on 10,000 digits of MNIST.
 
-  python -m benchmarks.searches halving|pbt|tpe [--seeds=5] [--out=FOLDER]
+  python -m benchmarks.searches halving|pbt|tpe [--seeds=10] [--out=FOLDER]
 
 Each sweep is a folder in FOLDER: launched again after an interruption, what is finished is not done again. Prints a
 table in Markdown.
 
 halving  Successive halving and Hyperband against all 64 combinations of a grid: how near they come, for how many steps.
-pbt      A population of 16 against 16 fixed schedules, and 16 fixed rates, each of as many steps.
+pbt      A population of 16 against 16 fixed schedules and 16 fixed rates, each of as many steps.
 tpe      TPE and CMA-ES against random values, with as many trials: 5 numbers, 2,000 training images.
 """
 
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "python -m benchmarks.searches", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", choices=WHAT)
-    parser.add_argument("--seeds", type=int, default=None, help="default: 5, of tpe 10")
+    parser.add_argument("--seeds", type=int, default=10, help="sweeps of each kind, default: %(default)s")
     parser.add_argument(
         "--out", type=Path, default=Path("runs/searches"), metavar="FOLDER", help="default: %(default)s"
     )
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def halving(out: Path, seeds: int | None) -> str:
+def halving(out: Path, seeds: int) -> str:
     """The same grid for all; seeds are of the order in which its combinations come."""
     space = {f"{RATE}.peak": "1e-4:1e-1:log:16", DECAY: "1e-2:1:log:4"}
     grid = swept(out / "grid", SMALL, space)
@@ -53,31 +53,35 @@ def halving(out: Path, seeds: int | None) -> str:
     for name, trials in (("halving(eta=4)", None), ("hyperband(eta=4)", 48)):
         found = [
             swept(out / f"{name[:7]}-{seed}", SMALL, space, search=name, seed=seed, trials=trials)
-            for seed in range(seeds or 5)
+            for seed in range(seeds)
         ]
         rows.append((name, found))
     return table(rows, steps_of(grid))
 
 
-def pbt(out: Path, seeds: int | None) -> str:
+def pbt(out: Path, seeds: int) -> str:
     """An exchange each quarter of an epoch; seeds are of the trainings, too."""
     decays = {DECAY: "1e-1,1"}
     kinds: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         "fixed cosine schedules": ({f"{RATE}.peak": "3e-4:3e-2:log:8", **decays}, {}),
         "fixed rates": ({RATE: "3e-4:3e-2:log:8", **decays}, {}),
+        "pbt of peaks": (
+            {f"{RATE}.peak": "loguniform(3e-4, 3e-2)", DECAY: "loguniform(1e-1, 1)"},
+            {"search": "pbt", "slots": 16},
+        ),
         "pbt": ({RATE: "loguniform(3e-4, 3e-2)", DECAY: "loguniform(1e-1, 1)"}, {"search": "pbt", "slots": 16}),
     }
     rows = []
     for name, (space, asked) in kinds.items():
         found = []
-        for seed in range(seeds or 5):
+        for seed in range(seeds):
             options = {**asked, **({"seed": seed} if asked else {})}
             found.append(swept(out / f"{name.split()[-1]}-{seed}", {**SMALL, "training.seed": seed}, space, **options))
         rows.append((name, found))
     return table(rows, steps_of(rows[0][1][0]))
 
 
-def tpe(out: Path, seeds: int | None) -> str:
+def tpe(out: Path, seeds: int) -> str:
     """48 trials of 10 epochs of 2,000 images."""
     tiny = {"dataset.examples": 200, "training.epochs": 10, "training.evaluate_every": "Epochs(10)"}
     space = {
@@ -91,13 +95,13 @@ def tpe(out: Path, seeds: int | None) -> str:
     for name in ("random", "tpe", "cmaes"):
         found = [
             swept(out / f"{name}-{seed}", {**SMALL, **tiny}, space, search=name, seed=seed, trials=48)
-            for seed in range(seeds or 10)
+            for seed in range(seeds)
         ]
         rows.append((name, found))
     return table(rows, steps_of(rows[0][1][0]))
 
 
-WHAT: Mapping[str, Callable[[Path, int | None], str]] = {"halving": halving, "pbt": pbt, "tpe": tpe}
+WHAT: Mapping[str, Callable[[Path, int], str]] = {"halving": halving, "pbt": pbt, "tpe": tpe}
 
 
 def swept(workdir: Path, changes: Mapping[str, Any], space: Mapping[str, Any], **options: Any) -> Any:

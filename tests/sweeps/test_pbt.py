@@ -6,7 +6,7 @@ from sweeps.simulated import asked, sweep
 from neuralmon.errors import RequestError
 from neuralmon.sweeps.domains import IntUniform, LogUniform, Uniform
 from neuralmon.sweeps.schedule import schedule_of
-from neuralmon.sweeps.search import pbt
+from neuralmon.sweeps.search import Continue, Copy, Report, pbt
 
 EVERY = tuple(range(4, 201, 4))
 TOY = {"h0": Uniform(0, 1), "h1": Uniform(0, 1)}
@@ -129,6 +129,17 @@ def test_numbers_stay_in_their_domains_and_the_rest_is_left_alone():
     assert [(row.values["width"], row.values["training.seed"]) for row in rows] == list(at_first.values())
     assert len(steps) == len(EVERY) - 1
     assert sweep(pbt.pbt(question), question, training) == rows
+
+
+def test_a_member_whose_worker_died_begins_again_with_what_it_began_with():
+    _, search = population({**TOY, "training.seed": IntUniform(0, 9)}, [*TOY, "training.seed"], size=4)
+    began = search.propose(4)
+    told = [Report(number, 4, 200, float(number), False, {}) for number in range(4)]
+    copy = search.report(told)[0]
+    assert isinstance(copy, Copy) and "training.seed" not in copy.values
+    assert search._members[0].values != began[0]
+    assert search.report([told[0]]) == [Continue()]  # there is nobody else at this step
+    assert search._members[0].values == began[0]
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """Population based training: trainings that take over each other's states and then vary their numbers.
 
-All members of a population train at the same time. At an evaluation each of the worst ones goes on with the state of
-one of the best ones (exploit by truncation) and with other numbers than it (explore). So what is found is a schedule
-of the numbers; the rows of the trials have it (see `schedule_of`).
+All members of a population train at the same time, and those of one worker copy each other. At an evaluation each of
+the worst ones goes on with the state of one of the best ones (exploit by truncation) and with other numbers than it
+(explore). So what is found is a schedule of the numbers; the rows of the trials have it (see `schedule_of`).
 
 Source: Jaderberg et al., "Population Based Training of Neural Networks", arXiv:1711.09846, section 3 and appendix A.
 """
@@ -18,7 +18,7 @@ from neuralmon.sweeps.domains import Choice, Domain, IntUniform, rounded
 from neuralmon.sweeps.search import Asked, Continue, Copy, Decision, Report
 from neuralmon.sweeps.search.halving import drawn
 from neuralmon.sweeps.search.options import read_options
-from neuralmon.sweeps.space import SEED, Values
+from neuralmon.sweeps.space import SEED, Dimension, Values
 from neuralmon.sweeps.trials import number_of
 
 FACTORS = 0.8, 1.2
@@ -52,7 +52,7 @@ def pbt(asked: Asked) -> "Pbt":
     if len(asked.evaluations) < 2:
         what = "there is no evaluation before the end; give --training.evaluate_every=N"
         raise RequestError(f"sweep_search=pbt: {what}")
-    if not any(set(dimension.paths) <= set(asked.numbers) for dimension in asked.space.dimensions):
+    if not _numbers(asked):
         what = f"none of {', '.join(asked.space.paths)} is a number that may change during a training"
         raise RequestError(f"sweep_search=pbt: {what}")
     return Pbt(asked, options, size)
@@ -63,12 +63,16 @@ class _Member:
     """A trial.
 
     Attributes:
+      began: what it was proposed with.
       values: what it trains with now.
+      step: how far it had come at its last report.
       exchanged: the step of the last exchange it could take part in.
     """
 
+    began: Values
     values: Values
-    exchanged: int
+    step: int = 0
+    exchanged: int = 0
 
 
 class Pbt:
@@ -86,7 +90,7 @@ class Pbt:
     def __init__(self, asked: Asked, options: PbtOptions, size: int) -> None:
         self._space, self._options, self._seed = asked.space, options, asked.seed
         self._sign = 1.0 if asked.direction == "max" else -1.0
-        self._changed = [d for d in self._space.dimensions if set(d.paths) <= set(asked.numbers)]
+        self._changed = _numbers(asked)
         self._paths = [path for dimension in self._changed for path in dimension.paths]
         configurations = list(drawn(asked, -(-size // self._space.repeats)))
         everyone = list(self._space.repeated(iter(configurations)))
@@ -100,19 +104,27 @@ class Pbt:
         if not self._waiting:
             return None
         proposed, self._waiting = self._waiting[:count], self._waiting[count:]
-        self._members += [_Member(values, 0) for values in proposed]
+        self._members += [_Member(values, values) for values in proposed]
         return proposed
 
     def report(self, reports: Sequence[Report]) -> Sequence[Decision]:
         """See `Searcher.report`."""
         groups: dict[tuple[int, str], list[Report]] = {}
         for report in reports:
+            self._follow(report)
             if not report.ended and report.objective is not None and self._is_due(report):
                 groups.setdefault((report.step, self._structure(report.trial)), []).append(report)
         copies: dict[int, Copy] = {}
         for (step, _), group in groups.items():
             copies |= self._exchanged(step, group)
         return [copies.get(report.trial, Continue()) for report in reports]
+
+    def _follow(self, report: Report) -> None:
+        """A trial whose worker died begins again, with what it was proposed with."""
+        member = self._members[report.trial]
+        if report.step <= member.step:
+            member.values, member.exchanged = member.began, 0
+        member.step = report.step
 
     def _is_due(self, report: Report) -> bool:
         member, every = self._members[report.trial], self._options.every or 1
@@ -153,6 +165,12 @@ class Pbt:
         """Returns what trials have in common that can copy each other."""
         values = self._members[trial].values
         return str([(path, str(value)) for path, value in values.items() if path not in self._paths and path != SEED])
+
+
+def _numbers(asked: Asked) -> list[Dimension]:
+    """Returns the dimensions that may change while a trial trains."""
+    numbers = set(asked.numbers) - {SEED}
+    return [dimension for dimension in asked.space.dimensions if set(dimension.paths) <= numbers]
 
 
 def _varied(generator: random.Random, domain: Domain, value: Any, resample: float) -> Any:
