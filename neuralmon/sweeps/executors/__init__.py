@@ -5,10 +5,12 @@ coordinator (`remote.py` on its side, `desk.py` on the other), and what happens 
 """
 
 import importlib
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from neuralmon.errors import RequestError, did_you_mean
-from neuralmon.sweeps.coordinator import Coordinator
+
+if TYPE_CHECKING:
+    from neuralmon.sweeps.coordinator import Coordinator
 
 
 class Executor(Protocol):
@@ -20,7 +22,7 @@ class Executor(Protocol):
 
     slots: int
 
-    def run(self, coordinator: Coordinator) -> int:
+    def run(self, coordinator: "Coordinator") -> int:
         """Trains all there is and returns how many programs were compiled; ends early when the coordinator stops.
 
         Raises:

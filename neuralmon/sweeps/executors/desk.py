@@ -6,7 +6,7 @@ for itself, so that it is known which of them kills its worker: that is a row wi
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from neuralmon.errors import RequestError, RunError
@@ -44,7 +44,9 @@ class Desk:
         self._deaths = Counter[int]()
         self._took: set[int] = set()
         self._early = 0  # how many workers died one after the other before they asked for work
-        self._rounds = None if coordinator.searcher.upfront else Rounds(workers, self._handed, coordinator.report)
+        self._rounds = (
+            None if coordinator.searcher.upfront else Rounds(workers, self._handed, self._is_behind, coordinator.report)
+        )
         self.compilations = 0
 
     @property
@@ -68,7 +70,8 @@ class Desk:
             return []  # it was given up, and others have its trials
         if name in _TOLD:
             _TOLD[name](self, worker, *arguments)
-            return []
+            # Others may have waited for one that has ended.
+            return self.overlook(worker) if name == "ended" else []
         if name == "take":
             self._took.add(worker)
             self._early = 0
@@ -92,6 +95,10 @@ class Desk:
                 raise RunError(f"no worker comes to the point of asking for work: {how}")
         if held:
             self._begin_again(held, how)
+        return self.overlook(worker)
+
+    def overlook(self, worker: int) -> Answers:
+        """Lets the others go on without a worker: it has ended, or not begun; once it speaks it is waited for again."""
         return self._rounds.forget(worker) if self._rounds else []
 
     def _begin_again(self, held: Mapping[int, Trial], how: str) -> None:
@@ -103,6 +110,8 @@ class Desk:
         for number, trial in held.items():
             if self._deaths[number] < _DEATHS:
                 self._again.append(trial)
+                if self._rounds:
+                    self._rounds.begin_again(number)
             else:
                 self._coordinator.fail(trial, f"{_DEATHS} workers that trained it ended: {how}")
 
@@ -113,14 +122,31 @@ class Desk:
             return [], {}
         if self._again and not held and (again := self._begun_again(1, structure)):
             return self._given(worker, again)
-        return self._given(worker, self._coordinator.take(*self._shared(count, structure)))
+        return self._given(worker, self._coordinator.take(*self._shared(worker, count, structure)))
 
     def _handed(self, worker: int, count: int, structure: str | None) -> tuple[list[Trial] | None, dict[int, Row]]:
-        """Does the same in rounds, where trials that are begun again all go on together, as they were."""
+        """Does the same in rounds, where trials that are begun again go on together, each beside those it was beside.
+
+        One that was begun later waits until the others are where they were then.
+        """
+        if (known := self._next_known(worker)) is not None:
+            due = {trial.number for trial in self._again if (self._round_of(trial.number) or known + 1) <= known}
+            return self._given(worker, self._begun_again(count, structure, due))
         again = self._begun_again(count, structure)
         structure = again[0].structure if again else structure
         taken = self._coordinator.take(count - len(again), structure) if len(again) < count else []
         return self._given(worker, [*again, *(taken or [])] if again or taken is not None else None)
+
+    def _is_behind(self, worker: int) -> bool:
+        return self._next_known(worker) is not None
+
+    def _next_known(self, worker: int) -> int | None:
+        """Returns the first round that a worker's trials, or those it is to have, come through again; None: none."""
+        numbers = self._held[worker].keys() or [trial.number for trial in self._again]
+        return min((known for number in numbers if (known := self._round_of(number)) is not None), default=None)
+
+    def _round_of(self, number: int) -> int | None:
+        return self._rounds.next_known(number) if self._rounds else None
 
     def _given(self, worker: int, taken: list[Trial] | None) -> tuple[list[Trial] | None, dict[int, Row]]:
         self._held[worker] |= {trial.number: trial for trial in taken or ()}
@@ -129,17 +155,16 @@ class Desk:
         plain = taken and [dataclasses.replace(trial, asked={}) for trial in taken]
         return plain, {number: row for number, row in records.items() if row is not None}
 
-    def _begun_again(self, count: int, structure: str | None) -> list[Trial]:
-        """Returns trials of workers that died, all of one structure."""
-        if not self._again:
-            return []
-        structure = structure or self._again[0].structure
-        taken = [trial for trial in self._again if trial.structure == structure][:count]
+    def _begun_again(self, count: int, structure: str | None, due: Collection[int] | None = None) -> list[Trial]:
+        """Returns trials of workers that died, all of one structure; None: whichever are `due`."""
+        waiting = [trial for trial in self._again if due is None or trial.number in due]
+        structure = structure or (waiting[0].structure if waiting else None)
+        taken = [trial for trial in waiting if trial.structure == structure][:count]
         numbers = {trial.number for trial in taken}
         self._again = [trial for trial in self._again if trial.number not in numbers]
         return taken
 
-    def _shared(self, count: int, structure: str | None) -> tuple[int, str | None]:
+    def _shared(self, worker: int, count: int, structure: str | None) -> tuple[int, str | None]:
         """Returns how many trials a worker gets, and of which structure, so that all are busy to the end."""
         waiting = self._coordinator.waiting
         if not waiting:
@@ -148,7 +173,9 @@ class Desk:
             # One that nobody trains yet: then it is compiled once.
             others = {trial.structure for held in self._held.values() for trial in held.values()}
             structure = next((one for one in waiting if one not in others), next(iter(waiting)))
-        return min(count, -(-sum(waiting.values()) // self._workers)), structure
+        held = [len(trials) for trials in self._held.values()]
+        share = -(-(sum(waiting.values()) + sum(held)) // self._workers)
+        return max(1, min(count, share - len(self._held[worker]))), structure
 
     def _report(self, worker: int, reports: Sequence[Report]) -> Sequence[Decision]:
         return self._coordinator.report(reports)
@@ -176,8 +203,6 @@ class Desk:
         """A worker has nothing more to do."""
         self.compilations += compilations
         del self._held[worker], self._steps[worker]
-        if self._rounds:
-            self._rounds.forget(worker)
 
     def _failed(self, worker: int, what: str, is_request: bool) -> None:
         """A worker came upon an error that is written for people."""

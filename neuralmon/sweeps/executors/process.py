@@ -18,6 +18,7 @@ from neuralmon.errors import RequestError
 from neuralmon.sweeps.coordinator import Coordinator
 from neuralmon.sweeps.executors.desk import Answers, Desk
 from neuralmon.sweeps.executors.remote import Job
+from neuralmon.sweeps.executors.shares import dealt, workers_for
 
 _NUM_DEVICES = r"--xla_force_host_platform_device_count=\d+"
 _PAUSE = 0.1  # seconds between two looks at whether the sweep is to stop
@@ -94,7 +95,7 @@ class ProcessExecutor:
 
     def run(self, coordinator: Coordinator) -> int:
         """See `Executor.run`."""
-        seats = self._seats(self._workers_for(coordinator))
+        seats = self._seats(workers_for(coordinator, self.workers, self._asked))
         job = Job.of(coordinator.trials)
         desk, members = Desk(coordinator, len(seats)), dict[int, _Member]()
         try:
@@ -118,24 +119,13 @@ class ProcessExecutor:
                 member.kill()
         return desk.compilations
 
-    def _workers_for(self, coordinator: Coordinator) -> int:
-        """Returns how many workers there are to be."""
-        if getattr(coordinator.searcher, "joint", False):
-            if (self._asked or 1) > 1:
-                what = "trials of this search take over each other's states, which are in one process"
-                raise RequestError(f"sweep_workers: {what}: one worker, which has all cores")
-            return 1
-        if coordinator.searcher.upfront:
-            return max(1, min(self.workers, sum(coordinator.waiting.values())))
-        return self.workers
-
     def _seats(self, count: int) -> list[Seat]:
         """Deals cores and slots out evenly; every worker has a device."""
-        slots = [self.slots // count + (index < self.slots % count) for index in range(count)]
+        slots = dealt(self.slots, count)
         if self._platform == "cpu":
             cores = _cores()
-            dealt = [tuple(cores[index::count]) or (cores[index % len(cores)],) for index in range(count)]
-            return [Seat(own, {}, number) for own, number in zip(dealt, slots, strict=True)]
+            shares = [tuple(cores[index::count]) or (cores[index % len(cores)],) for index in range(count)]
+            return [Seat(own, {}, number) for own, number in zip(shares, slots, strict=True)]
         name = "CUDA_VISIBLE_DEVICES" if self._platform in ("gpu", "cuda") else "ROCR_VISIBLE_DEVICES"
         there = [one for one in os.environ.get(name, "").split(",") if one] or [*map(str, range(self._devices))]
         return [Seat((), {name: there[index % len(there)]}, number) for index, number in enumerate(slots)]

@@ -22,14 +22,24 @@ class Rounds:
     Args:
       workers: how many there are; one that replaces another has its number and a multiple of this.
       take: (worker, count, structure) -> (trials, records).
+      behind: says whether a worker has trials to do again that others wait for.
       report: asks the search.
     """
 
-    def __init__(self, workers: int, take: Take, report: Callable[[Sequence[Report]], Sequence[Decision]]) -> None:
-        self._workers, self._take, self._report = workers, take, report
+    def __init__(
+        self,
+        workers: int,
+        take: Take,
+        behind: Callable[[int], bool],
+        report: Callable[[Sequence[Report]], Sequence[Decision]],
+    ) -> None:
+        self._workers, self._take, self._behind, self._report = workers, take, behind, report
         self._expected: set[int] = set()
         self._asked: dict[int, tuple[str, Sequence[Any]]] = {}
         self._decided: dict[tuple[int, int], Decision] = {}
+        self._rounds: dict[int, list[int]] = {}  # in which a trial was reported
+        self._done: dict[int, int] = {}  # how many of them it has come through, since it was last begun
+        self._round = 0
 
     def expect(self, worker: int) -> None:
         """Waits for this one, too, from now on."""
@@ -41,10 +51,25 @@ class Rounds:
         self._asked.pop(worker, None)
         return self._answered()
 
+    def begin_again(self, trial: int) -> None:
+        """Takes note that a trial is trained from its beginning again."""
+        self._done[trial] = 0
+
+    def next_known(self, trial: int) -> int | None:
+        """Returns the round in which was decided what this trial reports next; None: it was not yet."""
+        rounds, done = self._rounds.get(trial, []), self._done.get(trial, 0)
+        return rounds[done] if done < len(rounds) else None
+
     def ask(self, worker: int, name: str, arguments: Sequence[Any]) -> list[tuple[int, Any]]:
         """Takes a question; returns the answers that can be given now, to whom."""
-        if name == "report" and all((one.trial, one.step) in self._decided for one in arguments[0]):
-            return [(worker, self._decisions(arguments[0]))]
+        if name == "report":
+            for one in arguments[0]:
+                self._done[one.trial] = self._done.get(one.trial, 0) + 1
+            if all((one.trial, one.step) in self._decided for one in arguments[0]):
+                return [(worker, self._decisions(arguments[0]))]
+        elif self._behind(worker):
+            return [(worker, self._take(worker, *arguments))]
+        self._expected.add(worker)  # it may have been forgotten before it began
         self._asked[worker] = name, arguments
         return self._answered()
 
@@ -68,8 +93,10 @@ class Rounds:
         by_worker = {worker: arguments[0] for worker, (name, arguments) in self._asked.items() if name == "report"}
         new = [one for reports in by_worker.values() for one in reports if (one.trial, one.step) not in self._decided]
         new.sort(key=lambda one: one.trial)
+        self._round += 1
         for one, decision in zip(new, self._report(new), strict=True):
             self._decided[one.trial, one.step] = decision
+            self._rounds.setdefault(one.trial, []).append(self._round)
         return [(worker, self._decisions(reports)) for worker, reports in by_worker.items()]
 
     def _decisions(self, reports: Sequence[Report]) -> list[Decision]:
