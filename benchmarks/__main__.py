@@ -25,7 +25,7 @@ from neuralmon.errors import NeuralmonError, RequestError
 RESULTS = Path(__file__).parent / "results"
 NAMES = (*WORKS, *MEASURES)
 # What --quick leaves out, unless it is asked for.
-LONG = ("resnet20", "gpt_b12", "transformer")
+LONG = ("resnet20", "gpt_b12", "transformer", "sweep")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -20,7 +20,7 @@ def measure(quick: bool) -> list[Row]:
     for _ in range(1 if quick else 3):
         numbers = {OURS: ours()}
         if installed("torch"):
-            numbers["PyTorch eager"] = seconds_until("torch_epoch.py", str(steps))
+            numbers["PyTorch eager"] = seconds_until("torch_epoch.py", str(steps), "cnn")
         rounds.append(numbers)
     what = f"{steps} steps" if quick else "its first epoch"
     return [Row(f"cnn_mnist: command to the end of {what}", "s", rounds, more_is_better=False)]

@@ -21,10 +21,15 @@ def installed(package: str) -> bool:
 
 def seconds_until(script: str, *arguments: str) -> float:
     """Returns the time from the command to the moment that the script has printed, by the clock all processes share."""
+    return timed(script, *arguments)[0]
+
+
+def timed(script: str, *arguments: str) -> tuple[float, float]:
+    """Returns that time, and the seconds that the script has counted itself, if it prints them before (else 0)."""
     begun = time.monotonic()
     command = [sys.executable, str(SCRIPTS / script), *arguments]
-    lines = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT).stdout.split()
-    return float(lines[-1]) - begun
+    words = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT).stdout.split()
+    return float(words[-1]) - begun, float(words[-2]) if len(words) > 1 else 0.0
 
 
 class Worker:
