@@ -157,7 +157,7 @@ class SequenceToSequence:
         """
         if not hasattr(trained.dataset, "encode_sources"):
             return None
-        if not Path(path).expanduser().exists():
+        if not (hasattr(trained.dataset, "read_inputs") or Path(path).expanduser().exists()):
             raise RequestError(f"--input={path}: there is no such file; --mode=sample takes a text as well")
         names, sources = read_sources(trained, path)
         written = write(trained, sources, self.beam_size, self.length_penalty)

@@ -73,6 +73,14 @@ def test_a_run_is_enough_to_read_new_texts(tmp_path):
     assert names == ["row 1"] and read.vocabulary.decode(inputs[0]) == "a film"
     with pytest.raises(RequestError, match="has no column 'text'"):
         read.read_inputs(table(tmp_path / "other.csv", [("a film",)], head="words"))
+    (tmp_path / "texts" / "b").mkdir(parents=True)
+    with pytest.raises(RequestError, match=r"texts holds no \.txt files"):
+        read.read_inputs(str(tmp_path / "texts"))
+    (tmp_path / "texts" / "b" / "1.txt").write_text("a\nfilm")
+    (tmp_path / "texts" / "a.txt").write_text("good")
+    names, inputs = read.read_inputs(str(tmp_path / "texts"))
+    assert names == ["a.txt", "b/1.txt"]
+    assert [read.vocabulary.decode(row) for row in inputs] == ["good", "a film"]
     (tmp_path / "empty.txt").write_text("\n")
     with pytest.raises(RequestError, match=r"empty\.txt holds no text"):
         read.read_inputs(str(tmp_path / "empty.txt"))

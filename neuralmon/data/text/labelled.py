@@ -157,10 +157,19 @@ class LabelledText(LabelledDataset):
     def read_inputs(self, path: str) -> tuple[list[str], np.ndarray]:
         """Returns ("line 1", ...) and the texts of a file, one a line; empty lines are left out.
 
+        Of a folder each .txt file, those of its folders too, is one text, and its path the name.
+
         Raises:
-          RequestError: there is no such file, or no text in it.
+          RequestError: there is no such file or folder, or no text in it.
         """
-        text, _ = read_text(path)
+        folder = Path(path).expanduser()
+        if folder.is_dir():
+            files = sorted(file for file in folder.rglob("*.txt") if file.is_file())
+            if not files:
+                raise RequestError(f"{folder} holds no .txt files")
+            texts = [read_text(str(file), "a text file")[0] for file in files]
+            return [str(file.relative_to(folder)) for file in files], self.encode(texts, [str(file) for file in files])
+        text, _ = read_text(path, "a text file")
         lines = [(f"line {number}", line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
         if not lines:
             raise RequestError(f"{path} holds no text")

@@ -18,7 +18,8 @@ def check_file(path: str, field: str) -> Path:
     if not path or not file.exists():
         raise RequestError(f"{field}: there is no file {path!r} (relative paths start at {Path.cwd()})")
     if file.is_dir():
-        raise RequestError(f"{field}: {file} is a folder: give a text file, or TextFolder(path=...) for all its files")
+        other = ", or TextFolder(path=...) for all its files" if field.startswith("dataset") else ""
+        raise RequestError(f"{field}: {file} is a folder: give a text file{other}")
     if not file.stat().st_size:
         raise RequestError(f"{field}: {file} is empty")
     return file
