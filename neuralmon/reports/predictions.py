@@ -12,6 +12,7 @@ import numpy as np
 
 from neuralmon.data import Spec
 from neuralmon.data.tables.array_files import open_array, scan
+from neuralmon.data.tables.series import Series
 from neuralmon.errors import RequestError
 from neuralmon.training.result import Result
 
@@ -44,8 +45,9 @@ def _of_examples(result: Result, path: str) -> list[dict[str, Any]]:
         said = result.predict(inputs)
     except RequestError as error:
         raise RequestError(f"--input={path}: {error}") from None
+    columns = _forecast_columns(dataset)
     return [
-        {"input": name, **_row(spec, {key: array[index] for key, array in said.items()})}
+        {"input": name, **_row(spec, {key: array[index] for key, array in said.items()}, columns)}
         for index, name in enumerate(names)
     ]
 
@@ -60,8 +62,14 @@ def _read_arrays(path: str, shape: tuple[int, ...]) -> tuple[list[str], np.ndarr
     return [f"row {index + 1}" for index in range(inputs.size // math.prod(shape))], inputs
 
 
-def _row(spec: Spec, said: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what is said of one example with the classes by their names."""
+def _forecast_columns(dataset: Any) -> list[str]:
+    """Returns the names of what is forecast of a series of several columns, else []."""
+    columns = dataset.facts.columns if isinstance(dataset, Series) and dataset.facts is not None else ()
+    return [column.name for column in columns] if len(columns) > 1 else []
+
+
+def _row(spec: Spec, said: Mapping[str, Any], columns: Sequence[str] = ()) -> dict[str, Any]:
+    """Returns what is said of one example with the classes, and the columns of a series, by their names."""
     row: dict[str, Any] = {}
     # What is answered comes first, and then how surely.
     for key in sorted(said, key=lambda name: name.startswith("probabilit")):
@@ -71,6 +79,13 @@ def _row(spec: Spec, said: Mapping[str, Any]) -> dict[str, Any]:
             row[key] = spec.class_names[int(array)] if named else _plain(array)
         elif key == "labels" and len(array) == len(spec.class_names):
             row[key] = [name for name, held in zip(spec.class_names, array, strict=True) if held]
+        elif key == "prediction" and columns and array.shape[-1] == len(columns):
+            steps = array.reshape(-1, len(columns))
+            row |= {
+                f"{column} +{step}" if len(steps) > 1 else column: _plain(value)
+                for step, values in enumerate(steps, 1)
+                for column, value in zip(columns, values, strict=True)
+            }
         elif key == "string" and spec.class_names:
             row[key] = "".join(spec.class_names[int(place)] for place in array if place >= 0)
         elif array.ndim == 1 and len(array) == len(spec.class_names):

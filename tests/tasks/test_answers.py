@@ -66,6 +66,21 @@ def test_data_without_texts_is_predicted_as_any_other():
     assert LanguageModel().answers(types.SimpleNamespace(dataset=data), "x.npy") is None
 
 
+def test_columns_of_a_series_are_forecast_by_their_names(tmp_path):
+    rows = "".join(f"{day},{day * day}\n" for day in range(60))
+    (tmp_path / "rain.csv").write_text(f"rain,wind\n{rows}")
+    dataset = nm.data.CsvSeries(path=str(tmp_path / "rain.csv"), columns=("rain", "wind"), window=4).resolve()
+    said = {"prediction": np.arange(114.0).reshape(57, 2)}
+    experiment = types.SimpleNamespace(task=nm.tasks.Forecast(), dataset=dataset)
+    result = types.SimpleNamespace(experiment=experiment, predict=lambda inputs: said)
+    first, *_, last = json.loads(predictions(result, str(tmp_path / "rain.csv"), "json"))
+    assert first == {"input": "after row 4", "rain": 0, "wind": 1}
+    assert last == {"input": "after row 60", "rain": 112, "wind": 113}
+    said["prediction"] = np.arange(228.0).reshape(57, 2, 2)
+    table = predictions(result, str(tmp_path / "rain.csv"), "csv").splitlines()
+    assert table[:2] == ["input,rain +1,wind +1,rain +2,wind +2", "after row 4,0.0,1.0,2.0,3.0"]
+
+
 def test_words_have_neighbours(tmp_path):
     words = types.SimpleNamespace(words=("king", "queen", "sea"))
     vectors = np.array([[1.0, 0.1], [1.0, 0.0], [0.0, 1.0]])
