@@ -4,6 +4,15 @@
     python launch.py --mode=sample --workdir=runs/gpt_shakespeare --prompt="ROMEO:" --temperature=0.8
 
 Not measured yet.
+
+A text file of one's own, here the megabyte of tinyshakespeare in the sizes that nanoGPT has for CPUs:
+
+    python launch.py --experiment=gpt_shakespeare --workdir=runs/nanogpt --dataset='TextFile(path="tinyshakespeare.txt",
+      context_length=64, split=ChronologicalSplit(validation=0.1, test=0.0))' --model.context_length=64 \\
+      --optimizer.learning_rate='Cosine(peak=3e-3, end=1e-4, warmup=0.05)' --training.batch_size=12
+
+Validation loss 1.789 after its 2,000 steps (one run, seed 0), where nanoGPT states 1.88 for its own recipe. With that
+recipe's learning rate, 1e-3 at the most, it is 1.906 here; the rate was chosen on the validation split.
 """
 
 import neuralmon as nm
