@@ -61,14 +61,8 @@ class RayExecutor:
             import ray
         except ImportError:
             raise RequestError("executor=ray needs the package ray: pip install 'neuralmon[ray]'") from None
-        self._ray, self._ours = ray, not ray.is_initialized()
-        if self._ours:
-            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-            try:
-                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-            except (ConnectionError, ValueError, OSError) as error:
-                where = address or os.environ.get("RAY_ADDRESS") or "this machine"
-                raise RequestError(f"ray_address: no Ray cluster at {where}: {first_line(error)}") from None
+        self._ray, self._address, self._ours = ray, address, not ray.is_initialized()
+        self._connect()
         there = ray.cluster_resources()
         self._gpus = bool(there.get("GPU"))
         places = max(1, int(there["GPU"] if self._gpus else there.get("CPU", 1)))
@@ -79,6 +73,7 @@ class RayExecutor:
     def run(self, coordinator: Coordinator) -> int:
         """See `Executor.run`."""
         ray, count = self._ray, workers_for(coordinator, self.workers, self._asked)
+        self._connect()
         job = dataclasses.replace(Job.of(coordinator.trials), settings=self._settings())
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=False
@@ -123,6 +118,16 @@ class RayExecutor:
             if self._ours:
                 ray.shutdown()
         return desk.compilations
+
+    def _connect(self) -> None:
+        if self._ray.is_initialized():
+            return
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        try:
+            self._ray.init(address=self._address, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, ValueError, OSError) as error:
+            where = self._address or os.environ.get("RAY_ADDRESS") or "this machine"
+            raise RequestError(f"ray_address: no Ray cluster at {where}: {first_line(error)}") from None
 
     def _settings(self) -> dict[str, Any]:
         # Which devices a machine has, it knows itself.
