@@ -82,9 +82,10 @@ class ProcessExecutor:
     """
 
     def __init__(self, workers: int | None, slots: int | None) -> None:
-        # This process computes next to nothing: the workers get the memory.
-        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-        devices = jax.local_devices()
+        if not hasattr(signal, "pthread_sigmask"):
+            raise RequestError("executor=process: worker processes need Linux or macOS; leave it out")
+        with _little_memory():
+            devices = jax.local_devices()
         self._platform, self._devices = devices[0].platform, len(devices)
         if self._platform == "tpu":
             raise RequestError("executor=process: TPUs belong to one process; leave it out: a sweep uses all of them")
@@ -136,7 +137,6 @@ def _started(seat: Seat, job: Job) -> _Member:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(job.paths), **seat.environment}
     environment.pop("JAX_NUM_CPU_DEVICES", None)
     environment["XLA_FLAGS"] = re.sub(_NUM_DEVICES, "", environment.get("XLA_FLAGS", ""))
-    environment.pop("XLA_PYTHON_CLIENT_PREALLOCATE", None)
     printed = tempfile.TemporaryFile()  # noqa: SIM115
     command = [sys.executable, "-P", "-m", "neuralmon.sweeps.executors.worker", str(there.fileno())]
     with there, _undisturbed():
@@ -147,6 +147,20 @@ def _started(seat: Seat, job: Job) -> _Member:
     with contextlib.suppress(OSError):  # it is dead already, which is found out next
         here.send(dataclasses.replace(job, slots=seat.slots, devices=max(1, len(seat.cores))))
     return _Member(process, here, printed)
+
+
+@contextlib.contextmanager
+def _little_memory() -> Iterator[None]:
+    """Devices that jax begins to use within it give their memory to whoever needs it: to the workers, not to this."""
+    name = "XLA_PYTHON_CLIENT_PREALLOCATE"
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = "false"
+    try:
+        yield
+    finally:
+        del os.environ[name]
 
 
 @contextlib.contextmanager
