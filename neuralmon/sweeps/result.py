@@ -126,6 +126,8 @@ class SweepResult:
             said = " ".join(f"{path}={write_text(value)}" for path, value in values.items()) or "(all alike)"
             score = f"{row['mean']:.4f}" + (f" ± {row['sd']:.4f}" if row["count"] > 1 else "")
             lines.append(f"{f'{self.metric}' if not place else '':<12} {score:<18} {said}")
+        if any("changes" in row for row in self.rows):
+            lines.append("             (these are the values that trials began with)")
         if len({path for row in self.rows for path in row["values"]}) > 1:
             lines.append(f"mattered     {self.importance('PED-ANOVA')}")
         if self.best is not None:
