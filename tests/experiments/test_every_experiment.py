@@ -154,7 +154,8 @@ def _beginnings(text: str) -> str:
 
 # In the default run one of each kind of data, network and task.
 _ALIKE = {
-    *("cgan_mnist", "cnn_mnist_best", "gru_mnist", "lenet5_mnist", "lstm_shakespeare", "mlp_moons", "perceptron_iris"),
+    *("cgan_mnist", "cnn_mnist_best", "gan_mnist", "gpt_pretrain", "gru_mnist", "lenet5_mnist", "lstm_shakespeare"),
+    *("mlp_mnist", "mlp_moons", "mnist_transfer", "perceptron_iris"),
     *("perceptron_moons", "pokemon_types_best", "resnet_mnist", "resnet_vs_plain", "rnn_adding", "rnn_mnist"),
     *("rnn_shakespeare", "softmax_mnist", "spam", "transformer_reverse"),
 }
