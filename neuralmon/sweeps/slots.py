@@ -28,7 +28,8 @@ class Slots:
 
     Args:
       experiment: a resolved experiment of the structure.
-      wanted: how many slots there are to be; there are fewer if the memory does not hold so many.
+      count: how many trainings there are to begin with.
+      most: how many slots there may be; there are fewer if the memory does not hold so many.
       mesh: the devices (see `slot_mesh`).
 
     Attributes:
@@ -42,14 +43,17 @@ class Slots:
 
     data: Mapping[str, Data]
 
-    def __init__(self, experiment: Experiment, wanted: int, mesh: Mesh) -> None:
+    def __init__(self, experiment: Experiment, count: int, most: int, mesh: Mesh) -> None:
         structure, numbers = split(experiment)
         self._experiment, self.compilations = experiment, 0
         self._mapped = make_mapped(structure, numbers, mesh)
         devices = mesh.size
         # A state is there twice while a chunk is computed, and once more if the best one is remembered.
         bytes_ = self._state_bytes * (2 if experiment.training.patience is None else 3)
-        size = min(-(-wanted // devices), _fitting(bytes_, devices, mesh)) * devices
+        most = min(-(-most // devices), _fitting(bytes_, devices, mesh)) * devices
+        # What is compiled for some other number is used as it is; else the second program of a structure is the last.
+        compiled = min((size for size in self._mapped.chunks if count <= size <= most), default=None)
+        size = compiled or (most if self._mapped.chunks else min(-(-count // devices) * devices, most))
         self._chunk = self._compiled(size, mesh)
         while (size := self._size) > devices and self._temporary > _free_bytes(mesh) // devices:
             self._chunk = self._compiled(size // devices // 2 * devices, mesh)
@@ -106,11 +110,15 @@ class Slots:
     def state(self, slot: int, best: bool = False) -> TrainState:
         """Returns a copy of a slot's state, on the host."""
         states = self._best if best else self.states
-        device, place = divmod(slot, self._size // len(self._mapped.slots.device_set))
 
         def one(leaf: jax.Array) -> np.ndarray:
-            # Only the part that lies on the slot's device is fetched.
-            return np.array(leaf.addressable_shards[device].data[place])
+            for shard in leaf.addressable_shards:
+                places = range(self._size)[shard.index[0]]
+                if slot in places:
+                    # NumPy sees a CPU's memory itself; of another device's only this slot's part is fetched.
+                    on_cpu = next(iter(shard.data.devices())).platform == "cpu"
+                    return np.array((np.asarray(shard.data) if on_cpu else shard.data)[places.index(slot)])
+            raise IndexError(f"there is no slot {slot}")
 
         return jax.tree.map(one, states)
 

@@ -39,7 +39,6 @@ class Worker:
         self._mesh = slot_mesh()
         self._wanted = slots or default_slots(self._mesh)
         self._data: tuple[str, Future[dict[str, Data]]] | None = None
-        self._slots: dict[str, Slots] = {}
         self.compilations = 0
 
     def run(self) -> None:
@@ -65,7 +64,7 @@ class Worker:
         group.fill(taken)
         while group.waits or group.live:
             if group.waits:
-                group.slots = group.slots or self._slots_of(structure, experiment, len(taken))
+                group.slots = group.slots or self._slots_of(experiment, len(taken))
                 group.place()
             if not group.advance():
                 return
@@ -73,18 +72,16 @@ class Worker:
             if free > 0:
                 group.fill(self._coordinator.take(free, structure) or [])
 
-    def _slots_of(self, structure: str, experiment: Experiment, count: int) -> Slots:
-        """Returns the slots of a structure, compiled once, and sees to it that their data is there."""
+    def _slots_of(self, experiment: Experiment, count: int) -> Slots:
+        """Returns slots for trials of one structure, and sees to it that their data is there."""
         if window_of(experiment, self._mesh) is not None:
             raise RequestError("dataset: a sweep needs its data in memory, and this is streamed: pipeline=device")
         name = _name_of_data(experiment)
         if self._data is None or self._data[0] != name:
             # Reading the data and compiling the program need different cores.
             self._data = name, self._pool.submit(resident, experiment.dataset, self._mesh)
-        if structure not in self._slots:
-            self._slots[structure] = Slots(experiment, min(self._wanted, count), self._mesh)
-            self.compilations += self._slots[structure].compilations
-        slots = self._slots[structure]
+        slots = Slots(experiment, count, self._wanted, self._mesh)
+        self.compilations += slots.compilations
         slots.data = self._data[1].result()
         return slots
 

@@ -238,14 +238,17 @@ def test_a_sweep_from_the_command_line(small, root, tmp_path, capsys, monkeypatc
         "import dataclasses\nimport neuralmon as nm\nfrom tiny import Blobs, experiment as tiny\n"
         "SWEEP = {'training.seed': range(2), 'optimizer.weight_decay': lambda values: 0.1 * (1 + values.get('x', 0))}\n"
         "def experiment():\n"
-        "    training = nm.Training(batch_size=32, steps=6, evaluate_every=3)\n"
-        "    return dataclasses.replace(tiny(), model=nm.models.MLP(hidden=(8,)), training=training)\n"
+        "    training = nm.Training(batch_size=32, steps=9, evaluate_every=3)\n"
+        "    return dataclasses.replace(tiny(), model=nm.models.MLP(hidden=(4,)), training=training)\n"
     )
-    words = ["launch.py", "--experiment=./mine.py", "--model.hidden=4", "--sweep_keep=all", "--nofigures"]
-    sweeps = ["--sweep.model.activation=relu,gelu", "--sweep.optimizer.learning_rate=Cosine(peak=1e-2),0.01"]
+    words = ["launch.py", "--experiment=./mine.py", "--training.steps=6", "--sweep_keep=all", "--nofigures"]
+    sweeps = [
+        "--sweep.model.activation=relu,gelu",
+        "--sweep.optimizer.learning_rate=Cosine(peak=1e-2),Cosine(peak=0.03)",
+    ]
     assert main([*words, *sweeps]) == 0
     out, err = capsys.readouterr()
-    assert "4 trials of 4 structures, 6 steps each" in err
+    assert "4 trials of 2 structures, 6 steps each" in err
     command = shlex.split(next(line for line in out.splitlines() if line.startswith("best run")))[2:]
     assert main([*command[1:], "--workdir=again", "--quiet"]) == 0
     best = json.loads((tmp_path / "sweep" / "best.json").read_text())
@@ -254,7 +257,20 @@ def test_a_sweep_from_the_command_line(small, root, tmp_path, capsys, monkeypatc
     assert runs[0]["fingerprint"] == runs[1]["fingerprint"]
     # The folder alone says what the sweep is; and the file has a space of its own.
     assert main(["launch.py", "--experiment=./mine.py", "--workdir=sweep", "--quiet", "--nofigures"]) == 0
-    assert main(["launch.py", "--experiment=./mine.py", "--mode=sweep", "--workdir=own", "--quiet", "--nofigures"]) == 0
+    assert (
+        main(
+            [
+                "launch.py",
+                "--experiment=./mine.py",
+                "--mode=sweep",
+                "--training.steps=6",
+                "--workdir=own",
+                "--quiet",
+                "--nofigures",
+            ]
+        )
+        == 0
+    )
     rows = [json.loads(line) for line in (tmp_path / "own" / "trials.jsonl").read_text().splitlines()]
     assert [row["values"] for row in rows] == [
         {"optimizer.weight_decay": 0.1, "training.seed": 0},
