@@ -30,13 +30,16 @@ class Worker:
       trials: makes experiments of trials; in another process one of its own, of the same experiment.
       slots: how many trials train at once; None: as many as are sensible here.
 
+      whole: there are as many slots from the beginning, however few trials there are then.
+
     Attributes:
       compilations: how many programs were compiled for training.
     """
 
-    def __init__(self, coordinator: Coordinator, trials: Trials, slots: int | None = None) -> None:
+    def __init__(self, coordinator: Coordinator, trials: Trials, slots: int | None = None, whole: bool = False) -> None:
         self._coordinator, self._trials = coordinator, trials
         self._mesh = slot_mesh()
+        self._whole = whole
         self._wanted = slots or default_slots(self._mesh)
         self._data: tuple[str, Future[dict[str, Data]]] | None = None
         self.compilations = 0
@@ -80,7 +83,7 @@ class Worker:
         if self._data is None or self._data[0] != name:
             # Reading the data and compiling the program need different cores.
             self._data = name, self._pool.submit(resident, experiment.dataset, self._mesh)
-        slots = Slots(experiment, count, self._wanted, self._mesh)
+        slots = Slots(experiment, self._wanted if self._whole else count, self._wanted, self._mesh)
         self.compilations += slots.compilations
         slots.data = self._data[1].result()
         return slots
