@@ -29,7 +29,6 @@ class Worker:
       coordinator: where trials come from and results go; what stands for it, in another process.
       trials: makes experiments of trials; in another process one of its own, of the same experiment.
       slots: how many trials train at once; None: as many as are sensible here.
-
       whole: there are as many slots from the beginning, however few trials there are then.
 
     Attributes:
