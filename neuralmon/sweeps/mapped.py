@@ -17,7 +17,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from neuralmon.experiment import Experiment
 from neuralmon.ops.reference import is_reference
 from neuralmon.parallel import one_device
-from neuralmon.training.program import functions, make_train, program_of, quick_to_compile
+from neuralmon.training.program import functions, make_train, program_of
 
 Slotted: TypeAlias = Any  # a pytree whose leaves have a first axis of slots
 
@@ -29,7 +29,9 @@ class Mapped:
     """The functions of one structure over all slots, to be compiled.
 
     Attributes:
-      init: (numbers, states, fresh) -> states: new ones where `fresh` is True. `states` is donated.
+      init: (numbers of one training) -> its state: that of a single run, on the first device. It is not mapped, since
+        what LAPACK does for orthogonal matrices crawls when it is called for two devices at the same time.
+      put: (states, state, slot) -> states with `state` in a slot. `states` is donated.
       chunk: (numbers, states, data, lengths) -> (states, sums): `lengths` steps of each slot, none for 0. `states` is
         donated; "first_bad_step" is among the sums (see `Program.chunk`).
       evaluate: (numbers, states, data, wanted) -> sums over every example, zeros where not `wanted`.
@@ -42,7 +44,8 @@ class Mapped:
       chunks: `chunk` compiled, by the number of slots.
     """
 
-    init: jax.stages.Wrapped
+    init: Any
+    put: jax.stages.Wrapped
     chunk: jax.stages.Wrapped
     evaluate: jax.stages.Wrapped
     take: jax.stages.Wrapped
@@ -81,8 +84,8 @@ def make_mapped(structure: Experiment, numbers: Mapping[str, Any], mesh: Mesh) -
 def _new(structure: Experiment, numbers: Mapping[str, Any], mesh: Mesh) -> Mapped:
     alone = one_device()
     pure = functions(structure, alone)
-    # Traced already, if the structure was checked.
-    state = jax.eval_shape(make_train(structure, alone).init, numbers)
+    init = make_train(structure, alone).init
+    state = jax.eval_shape(init, numbers)  # traced already, if the structure was checked
     on_cpu = mesh.devices.flat[0].platform == "cpu"
 
     def each(function: Callable[..., Any], *slotted: Any) -> Any:
@@ -90,11 +93,14 @@ def _new(structure: Experiment, numbers: Mapping[str, Any], mesh: Mesh) -> Mappe
             return jax.lax.map(lambda one: function(*one), slotted)
         return jax.vmap(function)(*slotted)
 
-    def init(numbers: Slotted, states: Slotted, fresh: Slotted) -> Slotted:
-        def one(numbers: Any, state: Any, fresh: Any) -> Any:
-            return jax.lax.cond(fresh, lambda: pure.init(numbers), lambda: state)
+    def put(states: Slotted, state: Any, slot: Any) -> Slotted:
+        def one(leaf: Any, new: Any) -> Any:
+            place = slot - jax.lax.axis_index("slots") * leaf.shape[0]
+            here, inside = jnp.clip(place, 0, leaf.shape[0] - 1), (place >= 0) & (place < leaf.shape[0])
+            kept = jax.lax.dynamic_index_in_dim(leaf, here, keepdims=False)
+            return jax.lax.dynamic_update_index_in_dim(leaf, jnp.where(inside, new, kept), here, axis=0)
 
-        return each(one, numbers, states, fresh)
+        return jax.tree.map(one, states, state)
 
     def chunk(numbers: Slotted, states: Slotted, data: Any, lengths: Slotted) -> Slotted:
         return each(lambda numbers, state, length: pure.chunk(numbers, state, data, length), numbers, states, lengths)
@@ -122,7 +128,8 @@ def _new(structure: Experiment, numbers: Mapping[str, Any], mesh: Mesh) -> Mappe
 
     slots, whole = NamedSharding(mesh, _SLOTS), NamedSharding(mesh, _WHOLE)
     return Mapped(
-        init=jax.jit(spread(init, _SLOTS, _SLOTS, _SLOTS), donate_argnums=1, compiler_options=quick_to_compile(mesh)),
+        init=init,
+        put=jax.jit(spread(put, _SLOTS, _WHOLE, _WHOLE), donate_argnums=0),
         chunk=jax.jit(spread(chunk, _SLOTS, _SLOTS, _WHOLE, _SLOTS), donate_argnums=1),
         evaluate=jax.jit(spread(evaluate, _SLOTS, _SLOTS, _WHOLE, _SLOTS)),
         take=jax.jit(take, donate_argnums=0, out_shardings=slots),

@@ -73,7 +73,8 @@ class Slots:
         """Puts new trainings into slots: slot -> numbers."""
         for slot, numbers in fresh.items():
             self.set_numbers(slot, numbers)
-        self.states = self._mapped.init(self._numbers, self.states, self._mask(fresh))
+            state = jax.device_put(self._mapped.init(dict(numbers)), self._mapped.whole)
+            self.states = self._mapped.put(self.states, state, np.int32(slot))
 
     def set_numbers(self, slot: int, numbers: Numbers) -> None:
         """Goes on with other numbers in a slot."""

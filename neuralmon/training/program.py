@@ -133,7 +133,8 @@ def compile_train(structure: Experiment, mesh: Mesh, window: int | None = None) 
     """Returns new compiled functions, as `make_train` does when it has none."""
     pure = functions(structure, mesh, window)
     return Program(
-        init=jax.jit(pure.init, out_shardings=replicated(mesh), compiler_options=quick_to_compile(mesh)),
+        # It runs once: at a higher level LLVM takes seconds over the random numbers, to save milliseconds.
+        init=jax.jit(pure.init, out_shardings=replicated(mesh), compiler_options=_quick_to_compile(mesh)),
         chunk=jax.jit(pure.chunk, donate_argnums=1),
         evaluate=jax.jit(pure.evaluate),
         predict=jax.jit(pure.predict),
@@ -228,9 +229,5 @@ def _zeros_like(shapes: Any) -> Any:
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
 
-def quick_to_compile(mesh: Mesh) -> dict[str, Any]:
-    """Returns the compiler's options for a program that runs once.
-
-    At a higher level LLVM takes seconds over the random numbers, to save milliseconds.
-    """
+def _quick_to_compile(mesh: Mesh) -> dict[str, Any]:
     return {"xla_backend_optimization_level": 1} if mesh.devices.flat[0].platform == "cpu" else {}
