@@ -75,7 +75,7 @@ def make_mapped(structure: Experiment, numbers: Mapping[str, Any], mesh: Mesh) -
       mesh: the devices (see `slot_mesh`).
     """
     structure, same = program_of(structure)
-    key = (same, mesh, is_reference())
+    key = (same, mesh, is_reference(), _in_turn(mesh))
     if key not in _mapped:
         _mapped[key] = _new(structure, numbers, mesh)
     return _mapped[key]
@@ -86,10 +86,9 @@ def _new(structure: Experiment, numbers: Mapping[str, Any], mesh: Mesh) -> Mappe
     pure = functions(structure, alone)
     init = make_train(structure, alone).init
     state = jax.eval_shape(init, numbers)  # traced already, if the structure was checked
-    on_cpu = mesh.devices.flat[0].platform == "cpu"
 
     def each(function: Callable[..., Any], *slotted: Any) -> Any:
-        if on_cpu:
+        if _in_turn(mesh):
             return jax.lax.map(lambda one: function(*one), slotted)
         return jax.vmap(function)(*slotted)
 
@@ -139,3 +138,8 @@ def _new(structure: Experiment, numbers: Mapping[str, Any], mesh: Mesh) -> Mappe
         slots=slots,
         whole=whole,
     )
+
+
+def _in_turn(mesh: Mesh) -> bool:
+    """Whether a device's slots are trained one after the other."""
+    return bool(mesh.devices.flat[0].platform == "cpu")

@@ -8,7 +8,7 @@ import pytest
 
 import neuralmon as nm
 from neuralmon.experiment import replace_at
-from neuralmon.sweeps import slots
+from neuralmon.sweeps import mapped, slots
 from neuralmon.sweeps.progress import SweepProgress
 from neuralmon.training.progress import Silent
 
@@ -101,3 +101,19 @@ def test_there_are_as_many_slots_as_memory_holds(tiny, monkeypatch):
     monkeypatch.setattr(slots, "_free_bytes", lambda mesh: 1000)
     with pytest.raises(nm.RequestError, match="for its state and the copies of it, but only"):
         nm.sweep(experiment, space, progress=SweepProgress(), slots=6)
+
+
+def test_slots_as_an_axis_of_every_operation_mean_the_same(tiny, monkeypatch):
+    """As on GPU and TPU; sums are taken in another order there, so it is not bitwise the same."""
+    training = nm.Training(batch_size=16, steps=7, evaluate_every=4, steps_per_chunk=3)
+    experiment = dataclasses.replace(tiny, model=nm.models.MLP(hidden=(8,), dropout=0.2), training=training)
+    space = {"optimizer.learning_rate.peak": [1e-3, 1e-2, 1e9], "training.seed": [1]}
+    in_turn = nm.sweep(experiment, space, progress=SweepProgress(), slots=2)
+    monkeypatch.setattr(mapped, "_in_turn", lambda mesh: False)
+    at_once = nm.sweep(experiment, space, progress=SweepProgress(), slots=2)
+    assert at_once.compilations == 1
+    for one, other in zip(in_turn.rows, at_once.rows, strict=True):
+        assert (one["status"], one["step"]) == (other["status"], other["step"])
+        losses = [[evaluation["validation"]["loss"] for evaluation in row["evaluations"]] for row in (one, other)]
+        np.testing.assert_allclose(*losses, rtol=1e-4)
+    assert in_turn.best.number == at_once.best.number
