@@ -74,12 +74,12 @@ class Group:
         self._pending = trained, sums
         for slot, end in ends.items():
             self.live[slot].step = end
-        steps = {live.trial.number: live.step for live in self.live.values()}
         objectives: dict[int, float] = {}
         due = sorted((live.trial.number, slot) for slot, live in self.live.items() if live.is_due)
         if due:
             self._settle()
             objectives = self._evaluate([slot for _, slot in due])
+        steps = {live.trial.number: live.step for live in self.live.values()}
         return self._coordinator.advanced(steps, objectives)
 
     def _settle(self) -> None:
