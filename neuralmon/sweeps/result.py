@@ -132,17 +132,25 @@ class SweepResult:
             lines.append(f"mattered     {self.importance('PED-ANOVA')}")
         if self.best is not None:
             for split, metrics in self.best.metrics.items():
-                lines.append(f"best {split:<11} {_scalars(metrics)}")
+                lines.append(f"best {split:<11} {self._shown(metrics)}")
             for split, spread in self.spread.items():
-                shown = "  ".join(f"{name} {s['mean']:.4f} ± {s['sd']:.4f}" for name, s in spread.items())
-                lines.append(f"seeds {split:<10} {shown}")
-            lines += [f"ensemble {split:<7} {_scalars(metrics)}" for split, metrics in self.ensemble.items()]
+                lines.append(f"seeds {split:<10} {self._shown(spread)}")
+            lines += [f"ensemble {split:<7} {self._shown(metrics)}" for split, metrics in self.ensemble.items()]
             lines += [f"best run    {self.best.command}"] if self.best.command else []
             schedule = self.schedule(self.best.number)
             for place, entry in enumerate(schedule if len(schedule) > 1 else []):
                 said = " ".join(f"{path}={write_text(value)}" for path, value in entry["values"].items())
                 lines.append(f"{'schedule' if not place else '':<12}from step {entry['step']}: {said}")
         return "\n".join(lines)
+
+    def _shown(self, metrics: Mapping[str, Any]) -> str:
+        """Returns the loss and the metric that is compared, of one trial or of several."""
+
+        def said(value: Any) -> str:
+            return f"{value['mean']:.4f} ± {value['sd']:.4f}" if isinstance(value, Mapping) else f"{value:.4f}"
+
+        names = [name for name in dict.fromkeys(("loss", self.metric)) if name in metrics]
+        return "  ".join(f"{name} {said(metrics[name])}" for name in names)
 
     @property
     def _troubled(self) -> list[Row]:
@@ -167,8 +175,3 @@ def _without_seed(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _cell(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | float | str) else write_text(value)
-
-
-def _scalars(metrics: Mapping[str, Any]) -> str:
-    scalars = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
-    return "  ".join(f"{name} {value:.4f}" for name, value in scalars.items())
