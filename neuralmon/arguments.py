@@ -33,6 +33,7 @@ many trainings in one program, of any field; values are a,b,c  0..7  low:high:co
 
   python launch.py --experiment=mlp_mnist --sweep.optimizer.weight_decay=1e-3:1:log:4 --sweep.training.seed=0..7
   python launch.py --experiment=./my_own.py --mode=sweep       the values that its file calls SWEEP
+  python launch.py --sweep_search=hyperband --help             what a search does, and its options
 """
 
 

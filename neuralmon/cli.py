@@ -46,6 +46,11 @@ def _main(argv: list[str]) -> int:
     if options.list:
         print("\n".join(f"{name:24}{description}" for name, description in shipped().items()))
         return 0
+    if options.help and options.sweep_search:
+        from neuralmon.sweeps.search import search_help
+
+        print(search_help(options.sweep_search))
+        return 0
     if options.help and options.experiment is None and options.workdir is None:
         print(help_text(options))
         return 0

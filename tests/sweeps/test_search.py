@@ -12,7 +12,7 @@ import tiny
 import neuralmon as nm
 from neuralmon.errors import RequestError
 from neuralmon.parallel import one_device
-from neuralmon.sweeps.search import Asked, make_searcher
+from neuralmon.sweeps.search import SEARCHES, Asked, make_searcher, search_help
 from neuralmon.sweeps.space import Space
 from neuralmon.training.check import check_fields
 from neuralmon.training.feed import resident
@@ -83,6 +83,14 @@ def cut_off_and_launched_again(search, folder, whole, **options):
     again = sweep(search, folder, **options)
     assert without_time(again) == without_time(whole)
     assert json.loads((folder / "best.json").read_text())["trial"] == whole.best.number
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_help_says_what_a_search_does_and_what_each_of_its_options_means(search):
+    first, *options = search_help(search).splitlines()
+    assert first.startswith(f"--sweep_search={search}: ") and len(first) > 60
+    assert not [line for line in options if len(line.split()) < 3]
+    assert bool(options) == (search not in ("grid", "random", "sobol"))
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,13 @@ killed sweep is launched again, it is made anew and told everything again.
 
 import dataclasses
 import importlib
+import inspect
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeAlias
 
+from neuralmon.docstrings import meaning
 from neuralmon.errors import RequestError, did_you_mean
 from neuralmon.sweeps.grammar import split_top
 from neuralmon.sweeps.space import Space, Values
@@ -118,17 +121,18 @@ class Asked:
     options: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
-# By name: the function, Asked -> Searcher, that makes it; loaded when it is asked for.
+# By name: its module, which is loaded when it is asked for and has the function of this name, Asked -> Searcher, and
+# the class of its options.
 SEARCHES = {
-    "grid": "neuralmon.sweeps.search.listed:grid",
-    "random": "neuralmon.sweeps.search.listed:random",
-    "sobol": "neuralmon.sweeps.search.listed:sobol",
-    "tpe": "neuralmon.sweeps.search.optuna:tpe",
-    "cmaes": "neuralmon.sweeps.search.optuna:cmaes",
-    "optuna": "neuralmon.sweeps.search.optuna:optuna",
-    "halving": "neuralmon.sweeps.search.halving:halving",
-    "hyperband": "neuralmon.sweeps.search.halving:hyperband",
-    "pbt": "neuralmon.sweeps.search.pbt:pbt",
+    "grid": ("listed", "NoOptions"),
+    "random": ("listed", "NoOptions"),
+    "sobol": ("listed", "NoOptions"),
+    "tpe": ("optuna", "TpeOptions"),
+    "cmaes": ("optuna", "CmaEsOptions"),
+    "optuna": ("optuna", "SamplerOptions"),
+    "halving": ("halving", "HalvingOptions"),
+    "hyperband": ("halving", "HalvingOptions"),
+    "pbt": ("pbt", "PbtOptions"),
 }
 
 
@@ -141,12 +145,28 @@ def make_searcher(said: str | None, asked: Asked) -> Searcher:
       RequestError: there is none, or it cannot search this space.
     """
     name, options = _read(said or ("grid" if asked.trials is None else "random"))
+    make: Any = getattr(_module_of(name), name)
+    return make(dataclasses.replace(asked, options=options))
+
+
+def search_help(said: str) -> str:
+    """Returns what a search does, and a line for each of its options; RequestError if there is none."""
+    name = _read(said)[0]
+    module = _module_of(name)
+    does = " ".join((inspect.getdoc(getattr(module, name)) or "").split("\n\n")[0].split())
+    options: Any = getattr(module, SEARCHES[name][1])
+    lines = [f"--sweep_search={name}: {does.removeprefix('Returns ')}"]
+    for field in dataclasses.fields(options):
+        line = f"  {f'{field.name}={field.default}':<18} {meaning(options, field.name)}"
+        lines.append(textwrap.fill(line, 120, subsequent_indent=" " * 21, break_on_hyphens=False))
+    return "\n".join(lines)
+
+
+def _module_of(name: str) -> Any:
     if name not in SEARCHES:
         known = ", ".join(SEARCHES)
         raise RequestError(f"sweep_search: there is no {name!r}{did_you_mean(name, SEARCHES)}; there are {known}")
-    module, _, function = SEARCHES[name].partition(":")
-    make: Any = getattr(importlib.import_module(module), function)
-    return make(dataclasses.replace(asked, options=options))
+    return importlib.import_module(f"{__name__}.{SEARCHES[name][0]}")
 
 
 def _read(said: str) -> tuple[str, dict[str, str]]:

@@ -5,9 +5,8 @@ with it. It goes on if it is among the best 1/eta of them; else it ends, and a n
 
 This is the asynchronous form of successive halving with stopping: nobody waits at a rung for the rest of the bracket,
 so no slot is idle and no state is put aside. Where all slots train in one program their trials come to a rung together
-and are ranked together, as the synchronous form would. Decisions depend on the order of the reports alone: in one
-process a sweep that was killed and is launched again decides as before; with several workers the order in which they
-report is not that of another launch.
+and are ranked together, as the synchronous form would; so are those of several workers, which report in rounds.
+Decisions depend on the order of the reports alone: a sweep that was killed and is launched again decides as before.
 
 Source: Li et al., "Hyperband", JMLR 18, 2018, algorithm 1; Li et al., "A System for Massively Parallel Hyperparameter
 Tuning", MLSys 2020, algorithm 2.

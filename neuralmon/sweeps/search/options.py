@@ -2,10 +2,9 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from neuralmon import codec
-from neuralmon.docstrings import meaning
 from neuralmon.errors import RequestError, did_you_mean
 from neuralmon.names import Names, annotations
 
@@ -39,9 +38,3 @@ def read_options(kind: type[Options], search: str, texts: Mapping[str, str]) -> 
         except RequestError as error:
             raise RequestError(f"sweep_search: {search}({name}={text}): {error}") from None
     return kind(**values)
-
-
-def options_help(kind: Any) -> str:
-    """Returns a line for each option: its name, its default and what it means."""
-    fields = {field.name: field.default for field in dataclasses.fields(kind)}
-    return "\n".join(f"  {name}={default}: {meaning(kind, name)}" for name, default in fields.items())

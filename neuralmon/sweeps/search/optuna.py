@@ -91,7 +91,7 @@ def cmaes(asked: Asked) -> "Study":
 
 
 def optuna(asked: Asked) -> "Study":
-    """Returns a search by any of Optuna's samplers."""
+    """Returns a search by any of the samplers that Optuna has."""
     options = read_options(SamplerOptions, "optuna", asked.options)
     return Study(asked, options, _sampler(options.sampler, seed=asked.seed))
 

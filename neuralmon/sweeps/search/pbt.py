@@ -1,8 +1,8 @@
 """Population based training: trainings that take over each other's states and then vary their numbers.
 
-All members of a population train at the same time, and those of one worker copy each other. At an evaluation each of
-the worst ones goes on with the state of one of the best ones (exploit by truncation) and with other numbers than it
-(explore). So what is found is a schedule of the numbers; the rows of the trials have it (see `schedule_of`).
+All members of a population train at the same time, in one worker. At an evaluation each of the worst ones goes on with
+the state of one of the best ones (exploit by truncation) and with other numbers than it (explore). So what is found is
+a schedule of the numbers; the rows of the trials have it (see `schedule_of`).
 
 Source: Jaderberg et al., "Population Based Training of Neural Networks", arXiv:1711.09846, section 3 and appendix A.
 """
@@ -63,15 +63,11 @@ class _Member:
     """A trial.
 
     Attributes:
-      began: what it was proposed with.
       values: what it trains with now.
-      step: how far it had come at its last report.
       exchanged: the step of the last exchange it could take part in.
     """
 
-    began: Values
     values: Values
-    step: int = 0
     exchanged: int = 0
 
 
@@ -104,27 +100,19 @@ class Pbt:
         if not self._waiting:
             return None
         proposed, self._waiting = self._waiting[:count], self._waiting[count:]
-        self._members += [_Member(values, values) for values in proposed]
+        self._members += [_Member(values) for values in proposed]
         return proposed
 
     def report(self, reports: Sequence[Report]) -> Sequence[Decision]:
         """See `Searcher.report`."""
         groups: dict[tuple[int, str], list[Report]] = {}
         for report in reports:
-            self._follow(report)
             if not report.ended and report.objective is not None and self._is_due(report):
                 groups.setdefault((report.step, self._structure(report.trial)), []).append(report)
         copies: dict[int, Copy] = {}
         for (step, _), group in groups.items():
             copies |= self._exchanged(step, group)
         return [copies.get(report.trial, Continue()) for report in reports]
-
-    def _follow(self, report: Report) -> None:
-        """A trial whose worker died begins again, with what it was proposed with."""
-        member = self._members[report.trial]
-        if report.step <= member.step:
-            member.values, member.exchanged = member.began, 0
-        member.step = report.step
 
     def _is_due(self, report: Report) -> bool:
         member, every = self._members[report.trial], self._options.every or 1
