@@ -112,7 +112,7 @@ class LanguageModel:
         gpt = isinstance(trained.model, GPT)
         return Findings(
             figures={"attention": partial(attention_figure, trained, split)} if gpt else {},
-            texts={"sample": partial(sample_text, trained)},
+            texts={"sample": partial(sample_text, trained, split)},
         )
 
     def answers(self, trained: Trained, path: str) -> Iterable[dict[str, Any]] | None:

@@ -14,6 +14,7 @@ from neuralmon.sampling import SampleRequest
 from neuralmon.tasks.trained import Trained
 
 _LENGTH = 500  # tokens that are written if nothing else is said
+_BEGINNING = 5  # tokens of the data that a sample begins with if no token begins a text
 _PASSAGE = 24  # tokens of which the attention is drawn
 _PANELS = 4  # heads of a block that are drawn
 
@@ -59,9 +60,14 @@ def write(trained: Trained, request: SampleRequest) -> Iterator[str]:
     yield "\n"
 
 
-def sample_text(trained: Trained, length: int = _LENGTH, temperature: float = 0.8) -> str:
-    """Returns a text as it would be written without a prompt."""
-    return "".join(write(trained, SampleRequest(length=length, temperature=temperature)))
+def sample_text(trained: Trained, split: str, length: int = _LENGTH, temperature: float = 0.8) -> str:
+    """Returns a text as it would be written without a prompt; if no token begins one, after a split's first words."""
+    vocabulary, prompt = trained.dataset.vocabulary, None  # type: ignore[attr-defined]
+    try:
+        _prompt(vocabulary, None)
+    except RequestError:
+        prompt = vocabulary.decode(np.asarray(trained.prepared(split, 1)["inputs"])[0, :_BEGINNING])
+    return "".join(write(trained, SampleRequest(prompt=prompt, length=length, temperature=temperature)))
 
 
 def attention_figure(trained: Trained, split: str) -> tuple[str, Mapping[str, Any]]:

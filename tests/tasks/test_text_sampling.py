@@ -13,7 +13,7 @@ from neuralmon.data import BytePairVocabulary, Characters, Vocabulary, Words
 from neuralmon.errors import RequestError
 from neuralmon.sampling import SampleRequest
 from neuralmon.tasks import LanguageModel, Trained
-from neuralmon.tasks.text_sampling import _Text
+from neuralmon.tasks.text_sampling import _Text, sample_text
 
 
 class Scripted(nn.Module):
@@ -37,6 +37,13 @@ class Scripted(nn.Module):
 @dataclasses.dataclass(frozen=True)
 class Texts:
     vocabulary: Vocabulary
+    passage: np.ndarray | None = None
+
+    def spec(self):
+        return nm.data.Spec({}, {"test": 1})
+
+    def prepare(self, key, batch, train):
+        return {"inputs": jnp.asarray(self.passage)[None]}
 
 
 LETTERS = Characters().learn(["abcdefgh \n"], ("<end>",))
@@ -69,6 +76,15 @@ def test_a_text_comes_in_pieces_behind_its_prompt(end):
     pieces = pieces_of(LETTERS, text, end, prompt="ab a")
     assert pieces[0] == "ab a" and "".join(pieces) == "ab a" + text + "\n"
     assert sum(bool(piece) for piece in pieces[1:-1]) == 4  # 16 tokens at a time
+
+
+def test_words_begin_with_those_of_the_data():
+    """Where there is no "<end>" and no new line, a run's own sample would have nothing to begin with."""
+    words = Words(min_count=1).learn(["to be or not to be that is"])
+    passage = words.encode("to be or not to be")
+    read = lambda split, rows: {"inputs": passage[None]}  # noqa: E731
+    trained = Trained(Scripted(ids_of(words, "that is"), words.size), {}, Texts(words, passage), read)
+    assert sample_text(trained, "test", length=2) == "to be or not to that is\n"
 
 
 def test_characters_of_several_tokens_are_never_shown_in_parts(bytewise):
