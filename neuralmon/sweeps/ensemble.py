@@ -1,6 +1,5 @@
-"""The trials of one configuration on a split of the data: each on its own, and what they say together."""
+"""What the trials of one configuration say together on a split of the data."""
 
-import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,8 +18,8 @@ from neuralmon.training.program import Numbers, evaluated, program_of
 
 def evaluate_together(
     experiment: Experiment, numbers: Sequence[Numbers], states: Sequence[TrainState], data: Data
-) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
-    """Returns the metrics of each of some trainings, and of the average of what they say.
+) -> dict[str, Any] | None:
+    """Returns the metrics of the average of what some trainings say.
 
     The average is the task's (`average(outputs)`, members first): of probabilities, or of numbers. None: of what this
     task's models say there is none, or there is only one training.
@@ -31,47 +30,44 @@ def evaluate_together(
       states: of each training, on the host.
       data: a split.
     """
+    average = getattr(experiment.task, "average", None)
+    if average is None or len(states) < 2:
+        return None
     structure, same = program_of(split(experiment)[0])
-    key = (same, len(states) > 1, is_reference())
+    key = (same, is_reference())
     if key not in _evaluators:
-        _evaluators[key] = _evaluator(structure, len(states) > 1)
+        _evaluators[key] = _evaluator(structure)
 
     def stacked(*leaves: Any) -> np.ndarray:
         return np.stack(leaves)
 
     both = jax.tree.map(stacked, *numbers), jax.tree.map(stacked, *states)
-    each, together = jax.device_get(_evaluators[key](*both, data))
-    report, spec = experiment.task.report, experiment.dataset.spec()
-    members = [report(jax.tree.map(operator.itemgetter(k), each), spec) for k in range(len(states))]
-    return members, None if together is None else report(together, spec)
+    sums = jax.device_get(_evaluators[key](*both, data))
+    return experiment.task.report(sums, experiment.dataset.spec())
 
 
 _evaluators: dict[Any, Any] = {}
 
 
-def _evaluator(structure: Experiment, several: bool) -> Any:
-    """Returns the compiled function: (numbers, states, data) -> (sums of each, sums of the average or None)."""
-    average = getattr(structure.task, "average", None) if several else None
+def _evaluator(structure: Experiment) -> Any:
+    """Returns the compiled function: (numbers, states, data) -> sums of the average."""
     batch_size = structure.training.batch_size
 
-    def sums_of(numbers: Any, states: Any, data: Data, index: Int[Array, ""]) -> tuple[Sums, Sums | None]:
+    def sums_of(numbers: Any, states: Any, data: Data, index: Int[Array, ""]) -> Sums:
         stored = evaluation_batch(data, index, batch_size)
 
-        def one(member: Any) -> tuple[Any, Sums]:
+        def one(member: Any) -> Any:
             merged = merge(structure, member[0])
             batch = merged.dataset.prepare(jax.random.key(0), stored, False)
-            outputs = evaluated(merged, member[1], batch, index)
-            return outputs, merged.task.metrics(outputs, batch)
+            return evaluated(merged, member[1], batch, index)
 
-        outputs, sums = jax.lax.map(one, (numbers, states))
-        if average is None:
-            return sums, None
+        outputs = jax.lax.map(one, (numbers, states))
         first = merge(structure, jax.tree.map(lambda leaf: leaf[0], numbers))
         batch = first.dataset.prepare(jax.random.key(0), stored, False)
-        return sums, first.task.metrics(average(outputs), batch)
+        return first.task.metrics(first.task.average(outputs), batch)  # type: ignore[attr-defined]
 
     @jax.jit
-    def evaluate(numbers: Any, states: Any, data: Data) -> tuple[Sums, Sums | None]:
+    def evaluate(numbers: Any, states: Any, data: Data) -> Sums:
         def body(index: Int[Array, ""], totals: Any) -> Any:
             return jax.tree.map(jnp.add, totals, sums_of(numbers, states, data, index))
 

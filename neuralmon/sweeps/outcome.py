@@ -16,7 +16,7 @@ from neuralmon.sweeps.folder import Row, SweepFolder
 from neuralmon.sweeps.result import BestTrial, SweepResult, spread_of
 from neuralmon.sweeps.search import Direction
 from neuralmon.sweeps.work import Worker
-from neuralmon.training.evaluation import study, trained_of
+from neuralmon.training.evaluation import evaluate, study, trained_of
 from neuralmon.training.feed import Resident, resident
 from neuralmon.training.program import compiled
 from neuralmon.training.result import abstract_state
@@ -38,16 +38,19 @@ def concluded(coordinator: Coordinator, metric: str, direction: Direction, worke
     experiment = trials.experiment(champion.trial)
     data = (worker.data(experiment) if worker else None) or resident(experiment.dataset, one_device())
     states = [_state(one, experiment, coordinator.folder) for one in leader]
+    # A row's metrics are those of the run alone, to the bit; so are these: the run's program evaluates them.
     metrics: dict[str, list[dict[str, Any]]] = {"validation": [dict(one.row["metrics"]) for one in leader]}
-    ensemble = {}
-    for split in ("validation", "test"):
-        if split not in data or (split == "validation" and len(leader) == 1):
-            continue
-        members, together = evaluate_together(experiment, [one.trial.numbers for one in leader], states, data[split])
-        metrics[split] = members
-        if together is not None:
-            ensemble[split] = together
-    feed = Resident(data)
+    program, feed = compiled(experiment, one_device())[0], Resident(data)
+    if "test" in data:
+        metrics["test"] = [
+            evaluate(experiment, program, one.trial.numbers, state, feed, "test")
+            for one, state in zip(leader, states, strict=True)
+        ]
+    together = {
+        split: evaluate_together(experiment, [one.trial.numbers for one in leader], states, data[split])
+        for split in metrics
+    }
+    ensemble = {split: average for split, average in together.items() if average is not None}
     for split, members in metrics.items():
         for member, one, state in zip(members, leader, states, strict=True):
             trained = trained_of(trials.experiment(one.trial), state, feed, one.history)

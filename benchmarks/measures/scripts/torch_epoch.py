@@ -40,11 +40,11 @@ def prepared(images: torch.Tensor) -> torch.Tensor:
     return inputs.contiguous(memory_format=torch.channels_last) if name == "cnn" else inputs
 
 
-@torch.no_grad()
 def accuracy(images: torch.Tensor, labels: torch.Tensor) -> float:
     network.eval()
     parts = zip(images.split(1000), labels.split(1000), strict=True)
-    return sum(int((network(prepared(part)).argmax(1) == right).sum()) for part, right in parts) / len(labels)
+    with torch.no_grad():
+        return sum(int((network(prepared(part)).argmax(1) == right).sum()) for part, right in parts) / len(labels)
 
 
 with np.load(Path(__file__).parents[3] / "neuralmon" / "data" / "embedded" / "mnist.npz") as arrays:
