@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import random
+import secrets
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import neuralmon as nm
 from neuralmon.sweeps.executors import make_executor
 from neuralmon.sweeps.executors.remote import Job
 from neuralmon.sweeps.progress import SweepProgress
+from neuralmon.sweeps.search.listed import Listed
 from neuralmon.sweeps.trials import Trials
 
 SPACE = {"optimizer.learning_rate.peak": [1e-3, 1e-2, 1e-1], "training.seed": range(2)}
@@ -137,7 +139,7 @@ def test_an_experiment_that_no_other_process_knows(experiment):
     trials = Trials(dataclasses.replace(experiment, model=Mine()))
     trials.trial(0, {"training.seed": 1})
     with pytest.raises(nm.RequestError, match=r"executor: the experiment cannot be told to another process: .*Mine"):
-        Job.of(trials)
+        Job.of(trials, Listed([]))
 
 
 @pytest.mark.slow
@@ -160,6 +162,9 @@ def cluster(monkeypatch):
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    # Some Rays let nobody in without a token; it is this cluster's own.
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
     yield cluster, nodes

@@ -74,7 +74,7 @@ class RayExecutor:
         """See `Executor.run`."""
         ray, count = self._ray, workers_for(coordinator, self.workers, self._asked)
         self._connect()
-        job = dataclasses.replace(Job.of(coordinator.trials), settings=self._settings())
+        job = dataclasses.replace(Job.of(coordinator.trials, coordinator.searcher), settings=self._settings())
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=False
         )

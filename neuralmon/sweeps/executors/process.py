@@ -97,7 +97,7 @@ class ProcessExecutor:
     def run(self, coordinator: Coordinator) -> int:
         """See `Executor.run`."""
         seats = self._seats(workers_for(coordinator, self.workers, self._asked))
-        job = Job.of(coordinator.trials)
+        job = Job.of(coordinator.trials, coordinator.searcher)
         desk, members = Desk(coordinator, len(seats)), dict[int, _Member]()
         try:
             for number, seat in enumerate(seats):

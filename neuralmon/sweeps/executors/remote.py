@@ -14,7 +14,7 @@ from neuralmon.experiment import Experiment, split
 from neuralmon.names import Names
 from neuralmon.ops.reference import is_reference
 from neuralmon.sweeps.folder import Row
-from neuralmon.sweeps.search import Decision, Report
+from neuralmon.sweeps.search import Decision, Report, Searcher
 from neuralmon.sweeps.trials import Trial, Trials
 from neuralmon.sweeps.work import Worker
 
@@ -31,6 +31,7 @@ class Job:
       paths: where modules are looked for.
       settings: of jax; see `process.settings`.
       reference: the plain definitions of operations are asked for.
+      whole: a worker has all its slots from the beginning, even if there are fewer trials then.
     """
 
     file: tuple[str, str] | None
@@ -40,17 +41,19 @@ class Job:
     paths: tuple[str, ...]
     settings: Mapping[str, Any]
     reference: bool
+    whole: bool
 
     @classmethod
-    def of(cls, trials: Trials, slots: int = 1, devices: int = 1) -> "Job":
-        """Returns what workers must know; RequestError if one of the experiments cannot be told to them."""
+    def of(cls, trials: Trials, searcher: Searcher) -> "Job":
+        """Returns what all workers must know; RequestError if one of the experiments cannot be told to them."""
         names = trials.base.names
         for experiment in trials.structures:
             told(experiment.to_json(), names, codec.canonical(split(experiment)[0].to_json()))
         module = names.module
         file = None if module is None else (str(vars(module)["__file__"]), str(vars(module)["__source__"]))
         paths = tuple(str(Path(path).absolute()) for path in sys.path)
-        return cls(file, names.arrays, slots, devices, paths, process.settings(), is_reference())
+        settings, whole = process.settings(), not searcher.upfront
+        return cls(file, names.arrays, 1, 1, paths, settings, is_reference(), whole)
 
     def names(self) -> Names:
         """Returns the names that the experiment's records may have."""
@@ -137,7 +140,7 @@ def work(job: Job, channel: Channel) -> None:
     try:
         with ops.reference() if job.reference else contextlib.nullcontext():
             coordinator, trials = RemoteCoordinator(channel), RemoteTrials(channel, job.names())
-            worker = Worker(coordinator, trials, job.slots)  # type: ignore[arg-type]
+            worker = Worker(coordinator, trials, job.slots, job.whole)  # type: ignore[arg-type]
             worker.run()
     except NeuralmonError as error:
         channel.tell("failed", str(error), isinstance(error, RequestError))
