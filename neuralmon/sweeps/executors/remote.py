@@ -140,7 +140,7 @@ def work(job: Job, channel: Channel) -> None:
     try:
         with ops.reference() if job.reference else contextlib.nullcontext():
             coordinator, trials = RemoteCoordinator(channel), RemoteTrials(channel, job.names())
-            worker = Worker(coordinator, trials, job.slots, job.whole)  # type: ignore[arg-type]
+            worker = Worker(coordinator, trials, job.slots, whole=job.whole)  # type: ignore[arg-type]
             worker.run()
     except NeuralmonError as error:
         channel.tell("failed", str(error), isinstance(error, RequestError))
