@@ -83,7 +83,7 @@ def swept(searcher, workers, slots, seed=0, deaths=(), poisoned=()):
 
     One dies at each of the moments `deaths`, and whenever it has a trial that is `poisoned`.
     """
-    coordinator = Coordinator(Trials(), searcher, Best("max", 1, 1, True), None, SweepProgress())
+    coordinator = Coordinator(Trials(), searcher, Best("max", 1, 1), None, SweepProgress())
     desk, chance, died = Desk(coordinator, workers), random.Random(seed), 0
     inbox, running, held = {}, {}, {}
 
@@ -149,7 +149,7 @@ def test_each_trial_ends_once_and_one_that_kills_its_worker_is_known(seed):
 def test_all_have_as_much_to_do_and_structures_of_their_own():
     for structures, shares in ((1, [3, 2]), (2, [3, 2])):
         searcher = Listed([{"a": a, "structures": structures} for a in range(5)])
-        desk = Desk(Coordinator(Trials(), searcher, Best("max", 1, 1, True), None, SweepProgress()), 2)
+        desk = Desk(Coordinator(Trials(), searcher, Best("max", 1, 1), None, SweepProgress()), 2)
         desk.expect(0), desk.expect(1)
         taken = [desk.call(number, "take", (8, None))[0][1][0] for number in (0, 1)]
         assert [len(trials) for trials in taken] == shares
@@ -157,7 +157,7 @@ def test_all_have_as_much_to_do_and_structures_of_their_own():
 
 
 def test_workers_that_never_begin_end_the_sweep():
-    desk = Desk(Coordinator(Trials(), Listed([{"a": 1}]), Best("max", 1, 1, True), None, SweepProgress()), 1)
+    desk = Desk(Coordinator(Trials(), Listed([{"a": 1}]), Best("max", 1, 1), None, SweepProgress()), 1)
     desk.expect(0)
     desk.lost(0, "signal SIGSEGV", 1)
     with pytest.raises(nm.RunError, match="no worker comes to the point of asking for work: signal SIGSEGV"):
