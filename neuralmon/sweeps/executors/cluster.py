@@ -147,5 +147,6 @@ def _how(ray: Any, task: Any) -> str:
         ray.get(task)
     except Exception as error:
         cause = getattr(error, "cause", None) or error
-        return f"{type(cause).__name__}: {first_line(cause)}"
+        # After the first sentence Ray says what to read.
+        return f"{type(cause).__name__}: {first_line(cause).partition('. ')[0]}"
     return "it had nothing to say"
