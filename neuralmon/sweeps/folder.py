@@ -114,6 +114,12 @@ class SweepFolder(RunFolder):
             int(file.parent.name) for file in self.path.glob("trials/*/result.json") if file.parent.name.isdecimal()
         ]
 
+    def drop_halves(self) -> None:
+        """Deletes what a kill has left of runs that were being written."""
+        for folder in self.path.glob("trials/*"):
+            if not (folder / "result.json").is_file():
+                shutil.rmtree(folder, ignore_errors=True)
+
     def drop(self, number: int) -> None:
         """Deletes a trial's folder, if there is one."""
         shutil.rmtree(self.run(number).path, ignore_errors=True)

@@ -26,6 +26,7 @@ class Keeper:
         self._folder, self._trials = folder, trials
         self._changed = threading.Condition()
         self._wanted: dict[int, Ended] = {}
+        folder.drop_halves()
         self._written = set(folder.kept())
         self._closing = self._hurry = False
         self._error: BaseException | None = None
