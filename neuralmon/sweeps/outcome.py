@@ -38,14 +38,16 @@ def concluded(coordinator: Coordinator, metric: str, direction: Direction, worke
     experiment = trials.experiment(champion.trial)
     data = (worker.data(experiment) if worker else None) or resident(experiment.dataset, one_device())
     states = [_state(one, experiment, coordinator.folder) for one in leader]
-    # A row's metrics are those of the run alone, to the bit; so are these: the run's program evaluates them.
-    metrics: dict[str, list[dict[str, Any]]] = {"validation": [dict(one.row["metrics"]) for one in leader]}
     program, feed = compiled(experiment, one_device())[0], Resident(data)
-    if "test" in data:
-        metrics["test"] = [
-            evaluate(experiment, program, one.trial.numbers, state, feed, "test")
+    # The run's own program evaluates them, so that they are those of the run alone, to the bit.
+    metrics = {
+        split: [
+            evaluate(experiment, program, one.trial.numbers, state, feed, split)
             for one, state in zip(leader, states, strict=True)
         ]
+        for split in ("validation", "test")
+        if split in data
+    }
     together = {
         split: evaluate_together(experiment, [one.trial.numbers for one in leader], states, data[split])
         for split in metrics

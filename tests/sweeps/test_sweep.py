@@ -246,7 +246,7 @@ def test_a_sweep_from_the_command_line(small, root, tmp_path, capsys, monkeypatc
         "--sweep.model.activation=relu,gelu",
         "--sweep.optimizer.learning_rate=Cosine(peak=1e-2),Cosine(peak=0.03)",
     ]
-    assert main([*words, *sweeps]) == 0
+    assert main([*words, *sweeps, "--workdir=sweep"]) == 0
     out, err = capsys.readouterr()
     assert "4 trials of 2 structures, 6 steps each" in err
     command = shlex.split(next(line for line in out.splitlines() if line.startswith("best run")))[2:]
@@ -272,7 +272,7 @@ def test_a_sweep_from_the_command_line(small, root, tmp_path, capsys, monkeypatc
         == 0
     )
     rows = [json.loads(line) for line in (tmp_path / "own" / "trials.jsonl").read_text().splitlines()]
-    assert [row["values"] for row in rows] == [
+    assert [row["values"] for row in sorted(rows, key=lambda row: row["trial"])] == [
         {"optimizer.weight_decay": 0.1, "training.seed": 0},
         {"optimizer.weight_decay": 0.1, "training.seed": 1},
     ]
