@@ -4,7 +4,9 @@
       python launch.py --experiment=resnet_mnist --training.seed=$seed --workdir=runs/resnet_mnist/seed$seed
     done
 
-Not measured yet.
+Test accuracy 99.42 %, validation 99.60 % (seed 0 alone; 8 epochs). The 99.5 % aimed at are reached on validation and
+missed on the test, by 8 digits of 10,000. Width and epochs were set by what they cost, and no others were tried. The
+machine was shared and the run stood still for most of the time, so its time says nothing.
 """
 
 import neuralmon as nm
