@@ -79,8 +79,10 @@ def test_a_trial_is_its_run_alone(tiny, kind, tmp_path):
         assert [line["step"] for line in of_run] == [4, 7]
         for evaluation, line in zip(row["evaluations"], of_run, strict=True):
             assert evaluation["validation"].items() <= line.items()
-    run = nm.train(found.best.experiment, None, progress=Silent())
-    assert found.best.metrics == run.metrics
+    if kind == "GAN":  # whose loss says not how good it is
+        assert found.best is None
+    else:
+        assert found.best.metrics == nm.train(found.best.experiment, None, progress=Silent()).metrics
 
 
 def test_there_are_as_many_slots_as_memory_holds(tiny, monkeypatch):
