@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from neuralmon.errors import RequestError
 from neuralmon.experiment import Experiment
 from neuralmon.sweeps.folder import Row
 from neuralmon.sweeps.importance import Importance, Method, importance
@@ -80,9 +81,15 @@ class SweepResult:
         ]
 
     def to_pandas(self) -> "pandas.DataFrame":
-        """Returns the table as a DataFrame of pandas, which has to be installed."""
-        import pandas
+        """Returns the table as a DataFrame.
 
+        Raises:
+          RequestError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise RequestError("the table as a DataFrame needs pandas: pip install pandas") from None
         return pandas.DataFrame(self.table)
 
     @property
