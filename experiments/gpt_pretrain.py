@@ -2,7 +2,8 @@
 
     python launch.py --experiment=gpt_pretrain --workdir=runs/gpt_pretrain
 
-Perplexity of a token 118.0 on the test part and 111.2 on validation (seed 0); <unknown> is one of the 2,000 tokens.
+Perplexity of a token 58.8 on the test part and 58.2 on validation (one run, seed 0; 2,000 steps); after 500 steps it
+was 118.0 and 111.2. <unknown> is one of the 2,000 tokens.
 """
 
 import neuralmon as nm
@@ -16,5 +17,5 @@ def experiment() -> nm.Experiment:
         model=nm.models.GPT(context_length=64, num_layers=2, num_heads=4, width=64, dropout=0.1),
         task=nm.tasks.LanguageModel(),
         optimizer=nm.optim.AdamW(learning_rate=nm.optim.Cosine(peak=4e-3, warmup=0.05)),
-        training=nm.Training(batch_size=32, steps=500, evaluate_every=250),
+        training=nm.Training(batch_size=32, steps=2000, evaluate_every=1000),
     )
