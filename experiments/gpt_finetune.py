@@ -16,8 +16,9 @@ There is no gain to show: the pre-trained network is behind that from scratch (o
     | 300 (30 epochs)        | validation 27.2 %  | 19.7 %      | 17.6 %      |
 
 Of 300 passages the tuned network learns 99.9 % by heart at 1e-3. A better language model does not help: after 500
-steps, a fourth of those of now, a first try had 22 % against 38 %. A likely reason, which has not been tested, is that
-a play is told by its words wherever they stand, while what predicts the next word has learnt to look at the last few.
+steps, a fourth of those of now, a first try had 22 % against 38 % on validation. A likely reason, which has not been
+tested, is that a play is told by its words wherever they stand, while what predicts the next word has learnt to look
+at the last few.
 """
 
 import neuralmon as nm
