@@ -28,7 +28,7 @@ def draw(result: SweepResult, folder: Path, timeout: float = 60.0) -> list[str]:
     data = _data(result)
     values = {tuple(map(str, row["values"].values())) for row in data["rows"] if row["objective"] is not None}
     wanted = [name for name in FIGURES if name == "trial_curves" or len(values) > 1]
-    if not any(row["curve"] for row in data["rows"]):
+    if not any(len(row["curve"]) > 1 for row in data["rows"]):
         wanted = [name for name in wanted if name != "trial_curves"]
     with figures.Drawing(folder) as drawing:
         for name in wanted:
