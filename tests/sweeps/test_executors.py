@@ -158,13 +158,13 @@ def test_without_ray(monkeypatch):
 @pytest.fixture
 def cluster(monkeypatch):
     """A Ray cluster of three machines, as far as Ray can tell: the sweep's own and two with a worker each."""
-    ray = pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
-
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     # Some Rays let nobody in without a token; it is this cluster's own.
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    ray = pytest.importorskip("ray")  # looks at these when it is imported
+    from ray.cluster_utils import Cluster
+
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
     yield cluster, nodes
