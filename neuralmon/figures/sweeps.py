@@ -33,17 +33,15 @@ def trials_by_parameter(
       direction: "max" or "min", which way it is better.
       title: what stands above.
     """
-    rows, parameters = _compared(rows)
-    scores = np.array([row["objective"] for row in rows], float)
-    names = sorted(parameters, key=lambda name: name == _SEED)[:_MOST_PANELS]
-    across = min(len(names), 3)
-    down = math.ceil(len(names) / across)
+    parameters, scores = _compared(rows)
+    across = min(len(parameters), 3)
+    down = math.ceil(len(parameters) / across)
     figure = style.new_figure(max(3.4 * across, 4.6), 0.75 + 2.9 * down, title)
     panels = list(figure.subplots(down, across, squeeze=False, sharey=True).flat)
     best = int(scores.argmax() if direction == "max" else scores.argmin())
     shown = _shown_range(scores, direction)
-    for name, axes in zip(names, panels, strict=False):
-        x, positions = _placed(axes, parameters[name], 3.0)
+    for (name, values), axes in zip(parameters.items(), panels, strict=False):
+        x, positions = _placed(axes, values, 3.0)
         inside = (scores >= shown[0]) & (scores <= shown[1])
         axes.plot(x[inside], scores[inside], "o", color=style.TRAIN, alpha=0.45, markersize=4, mew=0)
         edge = shown[0] if direction == "max" else shown[1]
@@ -60,7 +58,7 @@ def trials_by_parameter(
         axes.grid(visible=True, axis="y")
     for axes in panels[::across]:
         axes.set_ylabel(style.fit(metric.replace("_", " "), 1.6, style.NORMAL))
-    for axes in panels[len(names) :]:
+    for axes in panels[len(parameters) :]:
         axes.set_visible(False)
     note = f"circle: the best trial, {style.number(scores[best])}"
     if hidden := int(((scores < shown[0]) | (scores > shown[1])).sum()):
@@ -80,23 +78,21 @@ def parallel_coordinates(
       direction: "max" or "min", which way it is better.
       title: what stands above.
     """
-    rows, parameters = _compared(rows)
-    scores = np.array([row["objective"] for row in rows], float)
-    names = sorted(parameters, key=lambda name: name == _SEED)[:_MOST_PANELS]
+    parameters, scores = _compared(rows)
     low, high = _shown_range(scores, direction)
-    columns = {name: parameters[name] for name in names} | {metric: list(np.clip(scores, low, high))}
+    columns = parameters | {metric: list(np.clip(scores, low, high))}
     figure = style.new_figure(max(1.75 * len(columns) + 0.6, 5.0), 4.2, title, constrained=False)
     axes = figure.add_axes((0.06, 0.06, 0.88, 0.74))
-    heights = np.empty((len(rows), len(columns)))
+    heights = np.empty((len(scores), len(columns)))
     for place, (name, values) in enumerate(columns.items()):
         heights[:, place] = _column(axes, place, values)
         axes.annotate(
             style.fit(name, 1.65), (place, 1), (0, 16), textcoords="offset points", ha="center", size=style.SMALL
         )
     # Lines through the same values would hide each other.
-    heights[:, :-1] += np.linspace(-0.02, 0.02, len(rows))[:, None]
+    heights[:, :-1] += np.linspace(-0.02, 0.02, len(scores))[:, None]
     order = np.argsort(scores if direction == "max" else -scores, kind="stable")  # the best on top
-    colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.95, len(rows)))
+    colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.95, len(scores)))
     for rank, row in enumerate(order):
         last = rank == len(order) - 1
         style_of = {"color": style.VALIDATION, "linewidth": 2.4} if last else {"color": colours[rank], "linewidth": 0.9}
@@ -168,8 +164,8 @@ def trial_curves(
     return figure
 
 
-def _compared(rows: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], dict[str, list[Any]]]:
-    """Returns the trials that have an objective, and the values of each parameter that is not the same in all.
+def _compared(rows: Sequence[Mapping[str, Any]]) -> tuple[dict[str, list[Any]], np.ndarray]:
+    """Returns, of trials with an objective, the parameters that differ, the seed last, and the objectives.
 
     Raises:
       ValueError: there is nothing to compare.
@@ -177,10 +173,11 @@ def _compared(rows: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]
     rows = [row for row in rows if row["objective"] is not None and math.isfinite(row["objective"])]
     names = list(dict.fromkeys(name for row in rows for name in row["values"]))
     columns = {name: [row["values"].get(name) for row in rows] for name in names}
-    different = {name: values for name, values in columns.items() if len({_text(value) for value in values}) > 1}
+    different = [name for name, values in columns.items() if len({_text(value) for value in values}) > 1]
     if not different:
         raise ValueError("no parameter has different values in the trials that came to an end")
-    return rows, different
+    shown = sorted(different, key=lambda name: name == _SEED)[:_MOST_PANELS]
+    return {name: columns[name] for name in shown}, np.array([row["objective"] for row in rows], float)
 
 
 def _shown_range(scores: np.ndarray, direction: str) -> tuple[float, float]:
